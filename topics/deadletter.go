@@ -1,0 +1,145 @@
+package topics
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Headers of `deadletter` beside those of `raw`.
+const (
+	HeaderStage     = "stage"     // fetcher, enricher
+	HeaderReason    = "reason"    // one of the closed set of reasons
+	HeaderError     = "error"     // the error's text
+	HeaderTopic     = "topic"     // where the original record was
+	HeaderPartition = "partition" //
+	HeaderOffset    = "offset"    //
+	HeaderEvent     = "event"     // of several events in a line, which one, from 0
+)
+
+// Reason says why a record was set aside. The set is closed: these and the
+// normalizer's own (package audit).
+type Reason string
+
+// What can go wrong before a line is there. The value of such a dead letter is
+// the record of `objects`, for ReasonLineTooLong the start of the line.
+const (
+	ReasonObjectMissing     Reason = "object-missing"     // no such object or version
+	ReasonObjectForbidden   Reason = "object-forbidden"   // access denied
+	ReasonObjectChanged     Reason = "object-changed"     // overwritten while it was read
+	ReasonObjectCorrupt     Reason = "object-corrupt"     // does not decompress, or ends too early
+	ReasonObjectUnavailable Reason = "object-unavailable" // the store failed on it again and again
+	ReasonLineTooLong       Reason = "line-too-long"      // over the line limit
+	ReasonMalformedRecord   Reason = "malformed-record"   // not a record of its topic
+	ReasonUnknownSource     Reason = "unknown-source"     // the source is not in the configuration
+)
+
+// maxErrorText bounds the error header.
+const maxErrorText = 1024
+
+// DeadLetterRecord is one record of the topic `deadletter`: the original bytes,
+// where they came from, and why they were set aside.
+type DeadLetterRecord struct {
+	Stage  string
+	Reason Reason
+	Error  string
+
+	Topic     string
+	Partition int32
+	Offset    int64
+
+	Source     string // empty when not known
+	Object     string // object id; empty when not known
+	Line       int64  // 0 when the whole object is meant
+	Event      int    // of several events in a line, which one
+	ReceivedAt int64  // ms; 0 when not known
+
+	Bytes []byte
+}
+
+// Record encodes the dead letter. Its key is the object id, so that the dead
+// letters of an object stay together.
+func (d *DeadLetterRecord) Record(topic string) *kgo.Record {
+	number := func(n int64) []byte { return strconv.AppendInt(nil, n, 10) }
+	return &kgo.Record{
+		Topic: topic,
+		Key:   []byte(d.Object),
+		Value: d.Bytes,
+		Headers: []kgo.RecordHeader{
+			{Key: HeaderStage, Value: []byte(d.Stage)},
+			{Key: HeaderReason, Value: []byte(d.Reason)},
+			{Key: HeaderError, Value: []byte(boundText(d.Error, maxErrorText))},
+			{Key: HeaderTopic, Value: []byte(d.Topic)},
+			{Key: HeaderPartition, Value: number(int64(d.Partition))},
+			{Key: HeaderOffset, Value: number(d.Offset)},
+			{Key: HeaderSource, Value: []byte(d.Source)},
+			{Key: HeaderObject, Value: []byte(d.Object)},
+			{Key: HeaderLine, Value: number(d.Line)},
+			{Key: HeaderEvent, Value: number(int64(d.Event))},
+			{Key: HeaderReceivedAt, Value: number(d.ReceivedAt)},
+		},
+	}
+}
+
+// DecodeDeadLetter reads a record of `deadletter`. Bytes is the record's
+// value, not a copy. The error wraps ErrMalformed.
+func DecodeDeadLetter(r *kgo.Record) (DeadLetterRecord, error) {
+	d := DeadLetterRecord{Bytes: r.Value}
+	for i := range r.Headers {
+		header := &r.Headers[i]
+		text := string(header.Value)
+		var err error
+		number := func() int64 {
+			var n int64
+			n, err = strconv.ParseInt(text, 10, 64)
+			return n
+		}
+		switch header.Key {
+		case HeaderStage:
+			d.Stage = text
+		case HeaderReason:
+			d.Reason = Reason(text)
+		case HeaderError:
+			d.Error = text
+		case HeaderTopic:
+			d.Topic = text
+		case HeaderPartition:
+			d.Partition = int32(number()) //nolint:gosec // Kafka's own range
+		case HeaderOffset:
+			d.Offset = number()
+		case HeaderSource:
+			d.Source = text
+		case HeaderObject:
+			d.Object = text
+		case HeaderLine:
+			d.Line = number()
+		case HeaderEvent:
+			d.Event = int(number())
+		case HeaderReceivedAt:
+			d.ReceivedAt = number()
+		}
+		if err != nil {
+			return d, fmt.Errorf("%w: header %s: %w", ErrMalformed, header.Key, err)
+		}
+	}
+	if d.Stage == "" || d.Reason == "" {
+		return d, fmt.Errorf("%w: no header %s or %s", ErrMalformed, HeaderStage, HeaderReason)
+	}
+	return d, nil
+}
+
+// boundText cuts text to at most limit bytes at the end of a character, and
+// makes it valid UTF-8.
+func boundText(text string, limit int) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if len(text) <= limit {
+		return text
+	}
+	for limit > 0 && !utf8.RuneStart(text[limit]) {
+		limit--
+	}
+	return text[:limit]
+}
