@@ -1,0 +1,204 @@
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+const (
+	// libraryVariable names a library file to use as it is.
+	libraryVariable = "AUDITSTREAM_ENGINE_LIBRARY"
+
+	// engineVersion is that of the npm package the library comes in.
+	engineVersion = "26.7.3-stable.1"
+)
+
+// enginePackage is the npm package of one platform.
+type enginePackage struct {
+	name string
+	// integrity is the tarball's, as npm writes it. Where it is empty no hash
+	// is pinned, and the one the registry names is all there is to check.
+	integrity string
+}
+
+var enginePackages = map[string]enginePackage{
+	"linux/amd64":  {"@chdb/lib-linux-x64-gnu", "sha512-XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c2B/gWUNcuFjOMjWoorQICCqBVj5wpw=="},
+	"linux/arm64":  {"@chdb/lib-linux-arm64-gnu", ""},
+	"darwin/arm64": {"@chdb/lib-darwin-arm64", ""},
+	"darwin/amd64": {"@chdb/lib-darwin-x64", ""},
+}
+
+// FetchEngine returns the path of the ClickHouse library, which npm fetches
+// once per version (about 180 MB, 570 MB unpacked) into the user's cache
+// folder. Processes that fetch at the same time wait for each other.
+// AUDITSTREAM_ENGINE_LIBRARY names a file to use in its place.
+func FetchEngine(ctx context.Context, log *slog.Logger) (string, error) {
+	if path := os.Getenv(libraryVariable); path != "" {
+		if _, err := os.Stat(path); err != nil {
+			return "", fmt.Errorf("%s: %w", libraryVariable, err)
+		}
+		return path, nil
+	}
+	platform := runtime.GOOS + "/" + runtime.GOARCH
+	source, known := enginePackages[platform]
+	if !known {
+		return "", fmt.Errorf("no ClickHouse engine for %s: put a clickhouse binary on PATH, or name a server in the configuration", platform)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the user's cache folder: %w", err)
+	}
+	return fetchEngine(ctx, filepath.Join(cache, "auditstream", "engine", engineVersion), source, orDiscard(log))
+}
+
+func fetchEngine(ctx context.Context, folder string, source enginePackage, log *slog.Logger) (string, error) {
+	path := filepath.Join(folder, "libchdb.so")
+	if present(path) {
+		return path, nil
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return "", fmt.Errorf("create cache folder: %w", err)
+	}
+	lock := flock.New(filepath.Join(folder, "lock"))
+	if _, err := lock.TryLockContext(ctx, 200*time.Millisecond); err != nil {
+		return "", fmt.Errorf("wait for the lock of %s: %w", folder, err)
+	}
+	defer lock.Unlock()
+	if present(path) { // fetched by whom we waited for
+		return path, nil
+	}
+
+	// We hold the lock, so what lies here is of a process that died.
+	leftovers, err := filepath.Glob(filepath.Join(folder, "partial-*"))
+	if err != nil {
+		return "", fmt.Errorf("look for leftovers: %w", err)
+	}
+	for _, leftover := range leftovers {
+		if err := os.RemoveAll(leftover); err != nil {
+			return "", fmt.Errorf("remove leftover: %w", err)
+		}
+	}
+	partial, err := os.MkdirTemp(folder, "partial-")
+	if err != nil {
+		return "", fmt.Errorf("create folder for the download: %w", err)
+	}
+	defer os.RemoveAll(partial)
+
+	tarball, reported, err := packWithNPM(ctx, source, partial, log)
+	if err != nil {
+		return "", fmt.Errorf("fetch the ClickHouse engine: %w", explain(err))
+	}
+	want := source.integrity
+	if want == "" {
+		log.Warn("no integrity hash is pinned for this platform, checking the registry's", "package", source.name)
+		want = reported
+	}
+	if err := checkIntegrity(tarball, want); err != nil {
+		return "", fmt.Errorf("%s@%s: %w", source.name, engineVersion, err)
+	}
+	log.Info("unpacking the ClickHouse engine", "folder", folder)
+	if err := unpackLibrary(tarball, path); err != nil {
+		return "", fmt.Errorf("unpack the ClickHouse engine: %w", explain(err))
+	}
+	return path, nil
+}
+
+func present(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Size() > 0
+}
+
+// packWithNPM has npm download the package's tarball, and returns its path and
+// the hash that the registry names. npm knows the user's registry, proxy and
+// credentials, which is why it and not this process downloads.
+func packWithNPM(ctx context.Context, source enginePackage, folder string, log *slog.Logger) (tarball, integrity string, err error) {
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		return "", "", errors.New("npm is not on PATH: install Node.js, or put a clickhouse binary on PATH, or name a server in the configuration")
+	}
+	specification := source.name + "@" + engineVersion
+
+	var answer, said bytes.Buffer
+	command := exec.CommandContext(ctx, npm, "view", specification, "dist.integrity")
+	command.Stdout, command.Stderr = &answer, &said
+	if err := command.Run(); err != nil {
+		return "", "", npmError("npm view "+specification, err, said.String())
+	}
+	integrity = strings.TrimSpace(answer.String())
+
+	log.Info("downloading the ClickHouse engine with npm, about 180 MB, once", "package", specification)
+	started := time.Now()
+	said.Reset()
+	command = exec.CommandContext(ctx, npm, "pack", specification, "--silent=false", "--pack-destination", folder)
+	command.Dir = folder
+	command.Stderr = &said
+	command.WaitDelay = 5 * time.Second
+	finished := make(chan struct{})
+	reporter := make(chan struct{})
+	go func() {
+		defer close(reporter)
+		ticker := time.NewTicker(5 * time.Second)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-finished:
+				return
+			case <-ticker.C:
+				log.Info("still downloading the ClickHouse engine", "for", time.Since(started).Round(time.Second))
+			}
+		}
+	}()
+	err = command.Run()
+	close(finished)
+	<-reporter
+	if err != nil {
+		return "", "", npmError("npm pack "+specification, err, said.String())
+	}
+	log.Info("downloaded the ClickHouse engine", "took", time.Since(started).Round(100*time.Millisecond))
+
+	found, err := filepath.Glob(filepath.Join(folder, "*.tgz"))
+	if err != nil || len(found) != 1 {
+		return "", "", fmt.Errorf("npm pack %s left %d tarballs, want 1", specification, len(found))
+	}
+	return found[0], integrity, nil
+}
+
+// npmError keeps npm's own lines that say what is wrong.
+func npmError(step string, err error, said string) error {
+	var reasons []string
+	for line := range strings.Lines(said) {
+		if reason, isError := strings.CutPrefix(strings.TrimSpace(line), "npm error "); isError && len(reasons) < 4 {
+			reasons = append(reasons, reason)
+		}
+	}
+	switch reason := strings.Join(reasons, "; "); {
+	case strings.Contains(said, "ENOSPC"):
+		return fmt.Errorf("%s: %w", step, syscall.ENOSPC)
+	case strings.Contains(said, "ENOTFOUND"), strings.Contains(said, "EAI_AGAIN"), strings.Contains(said, "ECONNREFUSED"), strings.Contains(said, "ETIMEDOUT"):
+		return fmt.Errorf("%s: the npm registry can't be reached (%s); set %s to a library you have, or name a server in the configuration", step, reason, libraryVariable)
+	case reason != "":
+		return fmt.Errorf("%s: %w: %s", step, err, reason)
+	default:
+		return fmt.Errorf("%s: %w", step, err)
+	}
+}
+
+// explain adds what to do to an error whose text says too little.
+func explain(err error) error {
+	if errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("the disk is full (about 1 GB is needed in the user's cache folder): %w", err)
+	}
+	return err
+}
