@@ -1,0 +1,315 @@
+package audit
+
+import (
+	"bytes"
+)
+
+// settle gives the parsed record of a level its outcomes. raw is what the row
+// keeps as rawLog, or nil for the event's own bytes; part is what a dead letter
+// keeps.
+func (n *Normalizer) settle(level int, raw, part []byte) {
+	if why, settled := n.resolve(level, raw, part); !settled {
+		n.reject(why, part)
+	}
+}
+
+// resolve finds the event, or the events, that the parsed record of a level is
+// or holds. When there is none it says why.
+func (n *Normalizer) resolve(level int, raw, part []byte) (why verdict, settled bool) {
+	r := n.levels[level]
+	if r.e.isAuditEvent() {
+		if raw == nil {
+			raw = bytes.TrimSpace(r.s.data)
+		}
+		n.emitRow(level, raw)
+		return verdict{}, true
+	}
+	if n.takeLists(level, raw) {
+		return verdict{}, true
+	}
+	if level+1 == maxLevels {
+		return verdict{NotAuditEvent, "wrapped too often"}, false
+	}
+	why = r.verdict()
+	for _, candidates := range [...][]embedded{r.w.configured, r.w.embedded[:]} {
+		for _, candidate := range candidates {
+			if candidate.kind == 0 {
+				continue
+			}
+			inner, settled := n.open(level+1, candidate, raw, part)
+			if settled {
+				return verdict{}, true
+			}
+			why = why.orWorse(inner)
+		}
+	}
+	return why, false
+}
+
+// open looks for an event inside a value of the record one level up.
+func (n *Normalizer) open(level int, value embedded, raw, part []byte) (why verdict, settled bool) {
+	data := value.raw
+	if value.kind == '"' && value.flags&textEscaped != 0 {
+		data = n.arena.unescape(data)
+	}
+	start := skipSpace(data, 0)
+	if start == len(data) {
+		return verdict{NotAuditEvent, "empty text"}, false
+	}
+	piece := n.levels[level-1].w.piece
+	var before prefix
+	if data[start] != '{' {
+		var rest []byte
+		var found bool
+		if before, rest, found = cutPrefix(data[start:]); !found {
+			return n.openOther(level, data, start, piece, raw, part)
+		}
+		data, start = rest, skipSpace(rest, 0)
+		if before.piece != pieceUnknown {
+			piece = before.piece
+		}
+	}
+	r := n.parse(level, data, start)
+	before.fill(&r.w)
+	if r.s.fault == faultNone {
+		if r.s.space(); r.s.pos < len(data) {
+			r.s.fail(faultSyntax, r.s.pos)
+		}
+	}
+	if r.s.fault != faultNone {
+		return textVerdict(data, piece, &r.s), false
+	}
+	return n.resolve(level, raw, part)
+}
+
+// openOther looks into a text that is no object: JSON encoded twice, a list, or
+// no JSON at all.
+func (n *Normalizer) openOther(level int, data []byte, start int, piece piece, raw, part []byte) (verdict, bool) {
+	s := &n.lists[level]
+	s.reset(data, &n.arena)
+	s.pos = start
+	value := s.raw()
+	if s.fault == faultNone {
+		if s.space(); s.pos < len(data) {
+			s.fail(faultSyntax, s.pos)
+		}
+	}
+	switch {
+	case s.fault != faultNone:
+		return messageVerdict(data, piece, s), false
+	case value[0] == '"':
+		n.levels[level].reset(nil, &n.arena, len(n.source.EventKeys))
+		n.levels[level].w.embedded[inLog] = embedded{raw: value[1 : len(value)-1], flags: textEscaped, kind: '"'}
+		n.levels[level].w.piece = piece
+		return n.resolve(level, raw, part)
+	case value[0] == '[' && level+1 < maxLevels:
+		n.list(level, value, nil)
+		return verdict{}, true
+	}
+	return verdict{NotAuditEvent, "JSON, but no object"}, false
+}
+
+// sequence reads a line that is not one object: several values back to back
+// (Firehose puts no line ends between what it writes), an array, a string.
+func (n *Normalizer) sequence(data []byte) {
+	s := &n.outer
+	s.reset(data, &n.arena)
+	count := 0
+	for s.space(); s.pos < len(data); s.space() {
+		if count++; count > 1 && s.peek() != '{' && s.peek() != '[' {
+			s.failHere()
+			break
+		}
+		s.skip()
+	}
+	if s.fault != faultNone {
+		n.reject(textVerdict(data, pieceUnknown, s), n.line.Bytes)
+		return
+	}
+	s.reset(data, &n.arena)
+	for s.space(); s.pos < len(data); s.space() {
+		value := s.raw()
+		raw := value
+		if count == 1 {
+			raw = n.line.Bytes
+		}
+		n.value(value, raw)
+	}
+}
+
+// value settles one value of a sequence.
+func (n *Normalizer) value(value, raw []byte) {
+	if value[0] != '[' {
+		n.element(0, value, raw)
+		return
+	}
+	if date, rest, found := datedRecord(value); found {
+		r := n.parse(0, rest, 0)
+		orElse(&r.w.date, date)
+		n.settle(0, raw, raw)
+		return
+	}
+	n.list(0, value, wholeElement)
+}
+
+// wholeElement makes rawLog the list's element instead of the event's own bytes.
+var wholeElement = []byte{}
+
+// list settles each element of an array at the given level.
+func (n *Normalizer) list(level int, array, raw []byte) {
+	s := &n.lists[level]
+	s.reset(array, &n.arena)
+	mark := len(n.arena.buf)
+	elements := 0
+	if array[0] == '[' {
+		for more := s.enter(']'); more; more = s.next(']') {
+			elements++
+			element := s.raw()
+			rawLog := raw
+			if raw != nil {
+				rawLog = element
+			}
+			n.element(level, element, rawLog)
+			n.arena.buf = n.arena.buf[:mark]
+		}
+	}
+	if elements == 0 {
+		n.skip(SkipEmptyList)
+	}
+}
+
+// element settles one valid JSON value at the given level.
+func (n *Normalizer) element(level int, element, raw []byte) {
+	part := element
+	if level == 0 && raw != nil {
+		part = raw
+	}
+	switch element[0] {
+	case '{':
+		n.parse(level, element, 0)
+		n.settle(level, raw, part)
+	case '"':
+		r := n.levels[level]
+		r.reset(element, &n.arena, len(n.source.EventKeys))
+		r.w.embedded[inLog] = embedded{raw: element[1 : len(element)-1], flags: textEscaped, kind: '"'}
+		n.settle(level, raw, part)
+	default:
+		n.reject(verdict{NotAuditEvent, "JSON, but no object"}, part)
+	}
+}
+
+// takeLists settles the lists that a record holds and says whether it did.
+func (n *Normalizer) takeLists(level int, raw []byte) bool {
+	r := n.levels[level]
+	w := &r.w
+	if w.messageType == "CONTROL_MESSAGE" && w.logEvents != nil {
+		n.skip(SkipControlMessage)
+		return true
+	}
+	if level+2 >= maxLevels {
+		return false
+	}
+	switch {
+	case w.logEvents != nil && (w.messageType != "" || w.logGroup != ""):
+		n.list(level+1, w.logEvents, nil)
+	case w.items != nil && n.isEventList(level):
+		n.list(level+1, w.items, nil)
+	case w.records != nil:
+		n.list(level+1, w.records, nil)
+	case w.resourceLogs != nil:
+		n.resourceLogs(level + 1)
+	default:
+		return false
+	}
+	return true
+}
+
+// isEventList says whether `items` are audit events: by the list's kind, and
+// without one by whether an item is an event.
+func (n *Normalizer) isEventList(level int) bool {
+	r := n.levels[level]
+	if r.e.kind == "EventList" {
+		return r.e.apiVersion == "" || hasPrefix(r.e.apiVersion, "audit.k8s.io/")
+	}
+	if r.e.kind != "" || r.w.items[0] != '[' {
+		return false
+	}
+	s := &n.lists[level+1]
+	s.reset(r.w.items, &n.arena)
+	for more := s.enter(']'); more; more = s.next(']') {
+		if item := s.raw(); item[0] == '{' && n.parse(level+1, item, 0).e.isAuditEvent() {
+			return true
+		}
+	}
+	return false
+}
+
+// resourceLogs settles the log records of OTLP: resourceLogs, scopeLogs in
+// each, logRecords in each.
+func (n *Normalizer) resourceLogs(level int) {
+	s := &n.lists[level]
+	s.reset(n.levels[level-1].w.resourceLogs, &n.arena)
+	mark, before := len(n.arena.buf), n.position
+	eachObject(s, func() {
+		eachMember(s, "scopeLogs", "instrumentationLibraryLogs", func() {
+			eachObject(s, func() {
+				eachMember(s, "logRecords", "logs", func() {
+					if s.peek() != '[' {
+						s.skip()
+						return
+					}
+					for more := s.enter(']'); more; more = s.next(']') {
+						n.element(level, s.raw(), nil)
+						n.arena.buf = n.arena.buf[:mark]
+					}
+				})
+			})
+		})
+	})
+	if n.position == before {
+		n.skip(SkipEmptyList)
+	}
+}
+
+// eachObject calls visit at every object of the array at pos.
+func eachObject(s *scanner, visit func()) {
+	if s.peek() != '[' {
+		s.skip()
+		return
+	}
+	for more := s.enter(']'); more; more = s.next(']') {
+		if s.peek() != '{' {
+			s.skip()
+			continue
+		}
+		visit()
+	}
+}
+
+// eachMember calls visit at the value of every member with one of two names.
+func eachMember(s *scanner, name, older string, visit func()) {
+	for more := s.enter('}'); more; more = s.next('}') {
+		if key := s.key(); key == name || key == older {
+			visit()
+			continue
+		}
+		s.skip()
+	}
+}
+
+// datedRecord takes apart Fluent Bit's own form of a record, [time, {…}].
+func datedRecord(array []byte) (date string, object []byte, found bool) {
+	start := skipSpace(array, 1)
+	if c := array[start]; c != '-' && c-'0' > 9 {
+		return "", nil, false
+	}
+	end, _ := scanNumber(array, start)
+	i := skipSpace(array, end)
+	if array[i] != ',' {
+		return "", nil, false
+	}
+	if i = skipSpace(array, i+1); array[i] != '{' {
+		return "", nil, false
+	}
+	return view(array[start:end]), array[i:], true
+}
