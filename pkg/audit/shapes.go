@@ -48,10 +48,7 @@ func (n *Normalizer) resolve(level int, raw, part []byte) (why verdict, settled 
 
 // open looks for an event inside a value of the record one level up.
 func (n *Normalizer) open(level int, value embedded, raw, part []byte) (why verdict, settled bool) {
-	data := value.raw
-	if value.kind == '"' && value.flags&textEscaped != 0 {
-		data = n.arena.unescape(data)
-	}
+	data := value.text
 	start := skipSpace(data, 0)
 	if start == len(data) {
 		return verdict{NotAuditEvent, "empty text"}, false
@@ -99,7 +96,7 @@ func (n *Normalizer) openOther(level int, data []byte, start int, piece piece, r
 		return messageVerdict(data, piece, s), false
 	case value[0] == '"':
 		n.levels[level].reset(nil, &n.arena, len(n.source.EventKeys))
-		n.levels[level].w.embedded[inLog] = embedded{raw: value[1 : len(value)-1], flags: textEscaped, kind: '"'}
+		n.levels[level].w.embedded[inLog] = embedded{text: n.arena.unescape(value[1 : len(value)-1]), kind: '"'}
 		n.levels[level].w.piece = piece
 		return n.resolve(level, raw, part)
 	case value[0] == '[' && level+1 < maxLevels:
@@ -191,7 +188,7 @@ func (n *Normalizer) element(level int, element, raw []byte) {
 	case '"':
 		r := n.levels[level]
 		r.reset(element, &n.arena, len(n.source.EventKeys))
-		r.w.embedded[inLog] = embedded{raw: element[1 : len(element)-1], flags: textEscaped, kind: '"'}
+		r.w.embedded[inLog] = embedded{text: n.arena.unescape(element[1 : len(element)-1]), kind: '"'}
 		n.settle(level, raw, part)
 	default:
 		n.reject(verdict{NotAuditEvent, "JSON, but no object"}, part)

@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"encoding/binary"
+	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
 	"unsafe"
@@ -82,55 +84,136 @@ func (a *arena) mend(b []byte) string {
 	return a.from(start)
 }
 
+// reserve makes room for n bytes more.
+func (a *arena) reserve(n int) {
+	if need := len(a.buf) + n; need > cap(a.buf) {
+		grown := make([]byte, len(a.buf), need+need/2)
+		copy(grown, a.buf)
+		a.buf = grown
+	}
+}
+
 // unescape appends the inside of a checked string with its escapes resolved.
 // Bytes that are not UTF-8 stay as they are: the text may be an event, whose
 // own strings are mended later. The result is never longer than raw.
 func (a *arena) unescape(raw []byte) []byte {
+	a.reserve(len(raw))
 	start := len(a.buf)
-	if need := start + len(raw); need > cap(a.buf) {
-		grown := make([]byte, start, need+need/2)
-		copy(grown, a.buf)
-		a.buf = grown
-	}
 	out := a.buf[start : start+len(raw)]
 	n := 0
 	for i := 0; i < len(raw); {
-		c := raw[i]
-		if c != '\\' {
-			out[n] = c
-			n++
-			i++
-			continue
-		}
-		c = raw[i+1]
-		if c != 'u' {
-			out[n] = escapes[c]
-			n++
-			i += 2
-			continue
-		}
-		r := hexRune(raw[i+2:])
-		i += 6
-		if utf16.IsSurrogate(r) {
-			if i+6 <= len(raw) && raw[i] == '\\' && raw[i+1] == 'u' {
-				if both := utf16.DecodeRune(r, hexRune(raw[i+2:])); both != utf8.RuneError {
-					n += utf8.EncodeRune(out[n:], both)
-					i += 6
-					continue
-				}
+		// Eight bytes at a time are copied on trial: n never overtakes i, so
+		// there is room, and what follows a backslash is overwritten.
+		for i+8 <= len(raw) {
+			word := binary.LittleEndian.Uint64(raw[i:])
+			binary.LittleEndian.PutUint64(out[n:], word)
+			slash := word ^ ('\\' * eachByte)
+			if marks := (slash - eachByte) &^ slash & highBits; marks != 0 {
+				before := bits.TrailingZeros64(marks) / 8
+				i, n = i+before, n+before
+				break
 			}
-			r = utf8.RuneError
+			i, n = i+8, n+8
 		}
-		n += utf8.EncodeRune(out[n:], r)
+		if i == len(raw) {
+			break
+		}
+		if raw[i] != '\\' {
+			out[n] = raw[i]
+			i, n = i+1, n+1
+			continue
+		}
+		var used int
+		used, n = resolveEscape(raw[i:], out, n)
+		i += used
 	}
 	a.buf = a.buf[:start+n]
 	return a.buf[start:]
+}
+
+// resolveEscape writes what the checked escape at the start of raw stands for
+// to out[n:]. A surrogate without its other half becomes U+FFFD.
+func resolveEscape(raw, out []byte, n int) (used, written int) {
+	c := raw[1]
+	if c != 'u' {
+		out[n] = escapes[c]
+		return 2, n + 1
+	}
+	r := hexRune(raw[2:])
+	if utf16.IsSurrogate(r) {
+		if len(raw) >= 12 && raw[6] == '\\' && raw[7] == 'u' && isHex(raw[8:12]) {
+			if both := utf16.DecodeRune(r, hexRune(raw[8:])); both != utf8.RuneError {
+				return 12, n + utf8.EncodeRune(out[n:], both)
+			}
+		}
+		r = utf8.RuneError
+	}
+	return 6, n + utf8.EncodeRune(out[n:], r)
+}
+
+// unescaped takes the string at pos in one pass, checked and with its escapes
+// resolved into the arena: for the long texts that are events.
+func (s *scanner) unescaped() []byte {
+	data, i := s.data, s.pos+1
+	s.arena.reserve(len(data) - i)
+	start := len(s.arena.buf)
+	out := s.arena.buf[start : start+len(data)-i]
+	n := 0
+	for {
+		for i+8 <= len(data) {
+			word := binary.LittleEndian.Uint64(data[i:])
+			binary.LittleEndian.PutUint64(out[n:], word)
+			quote := word ^ ('"' * eachByte)
+			slash := word ^ ('\\' * eachByte)
+			marks := ((quote - eachByte) &^ quote) | ((slash - eachByte) &^ slash) | ((word - ' '*eachByte) &^ word)
+			if marks &= highBits; marks != 0 {
+				before := bits.TrailingZeros64(marks) / 8
+				i, n = i+before, n+before
+				break
+			}
+			i, n = i+8, n+8
+		}
+		if i >= len(data) {
+			s.fail(faultEnd, i)
+			return nil
+		}
+		switch c := data[i]; {
+		case c == '"':
+			s.pos = i + 1
+			s.arena.buf = s.arena.buf[:start+n]
+			return s.arena.buf[start:]
+		case c == '\\':
+			next, wrong := scanEscape(data, i)
+			if wrong != 0 {
+				s.failString(next, wrong)
+				return nil
+			}
+			var used int
+			used, n = resolveEscape(data[i:], out, n)
+			i += used
+		case c < ' ':
+			s.fail(faultSyntax, i)
+			return nil
+		default:
+			out[n] = c
+			i, n = i+1, n+1
+		}
+	}
 }
 
 var escapes = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
 func hexRune(b []byte) rune {
 	return rune(unhex(b[0])<<12 | unhex(b[1])<<8 | unhex(b[2])<<4 | unhex(b[3]))
+}
+
+func isHex(b []byte) bool {
+	for _, c := range b {
+		if unhex(c) < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func unhex(c byte) int {
@@ -149,10 +232,30 @@ func unhex(c byte) int {
 // number or boolean as it is written, null empty, an object or array as compact
 // JSON (so that nothing an event says is hidden by its type).
 func (s *scanner) text() string {
+	if s.peek() != '"' {
+		return s.otherText()
+	}
+	start := s.pos + 1
+	end, flags := scanString(s.data, start)
+	if flags == 0 {
+		s.pos = end + 1
+		return view(s.data[start:end])
+	}
+	return s.endText(start, end, flags)
+}
+
+// endText ends the string of a scan that found more than plain ASCII.
+func (s *scanner) endText(start, end int, flags textFlags) string {
+	if flags&textBroken != 0 {
+		s.failString(end, flags)
+		return ""
+	}
+	s.pos = end + 1
+	return s.decode(s.data[start:end], flags)
+}
+
+func (s *scanner) otherText() string {
 	switch s.peek() {
-	case '"':
-		raw, flags := s.rawString()
-		return s.decode(raw, flags)
 	case '{', '[':
 		return s.compact()
 	case 'n':

@@ -44,12 +44,11 @@ const (
 	foreignKeyValues                     // OTLP's kvlistValue
 )
 
-// embedded is a value that may be or hold an event: the inside of a string
-// (with its flags) or an object, as it stands.
+// embedded is a value that may be or hold an event: what a string says, or an
+// object as it stands.
 type embedded struct {
-	raw   []byte
-	flags textFlags
-	kind  byte // '"', '{', or 0 for none
+	text []byte
+	kind byte // '"', '{', or 0 for none
 }
 
 // The keys that events are found under, in the order of trust: what a shipper
@@ -155,11 +154,9 @@ func (e *embedded) take(s *scanner) {
 	*e = embedded{}
 	switch c := s.peek(); c {
 	case '"':
-		e.raw, e.flags = s.rawString()
-		e.kind = c
+		e.text, e.kind = s.unescaped(), c
 	case '{':
-		e.raw = s.raw()
-		e.kind = c
+		e.text, e.kind = s.raw(), c
 	default:
 		s.skip()
 	}
@@ -207,7 +204,7 @@ func (w *wrapper) takeBody(s *scanner) {
 		return
 	}
 	if value.kind == 0 {
-		value = embedded{raw: s.data[start:s.pos], kind: '{'}
+		value = embedded{text: s.data[start:s.pos], kind: '{'}
 	}
 	*into = value
 }
