@@ -1,0 +1,71 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Lag is how far a group is behind in one partition, in offsets. Aborted
+// records and transaction markers count, since the broker counts them.
+type Lag struct {
+	Topic     string
+	Partition int32
+	Committed int64 // -1: the group has no offset here
+	// Stable is behind the last stable offset: what a reader of committed records
+	// could read now. HighWatermark includes open transactions. The difference is
+	// what an open transaction holds up.
+	Stable        int64
+	HighWatermark int64
+}
+
+// ReadLag reads the group's lag in every partition of the topics.
+func ReadLag(ctx context.Context, client *kgo.Client, group string, topics ...string) ([]Lag, error) {
+	admin := kadm.NewClient(client)
+	// Plain committed offsets: an open transaction is no reason to see nothing.
+	committed, err := admin.FetchOffsets(ctx, group)
+	if err != nil {
+		return nil, fmt.Errorf("read the lag of group %s: %w", group, err)
+	}
+	list := func(what string, read func(context.Context, ...string) (kadm.ListedOffsets, error)) (kadm.ListedOffsets, error) {
+		listed, err := read(ctx, topics...)
+		if err == nil {
+			err = listed.Error()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the lag of group %s: list %s offsets of %v: %w", group, what, topics, err)
+		}
+		return listed, nil
+	}
+	starts, err := list("start", admin.ListStartOffsets)
+	if err != nil {
+		return nil, err
+	}
+	stable, err := list("stable", admin.ListCommittedOffsets)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := list("end", admin.ListEndOffsets)
+	if err != nil {
+		return nil, err
+	}
+	var result []Lag
+	ends.Each(func(end kadm.ListedOffset) {
+		lag := Lag{Topic: end.Topic, Partition: end.Partition, Committed: -1}
+		if offset, ok := committed.Lookup(end.Topic, end.Partition); ok && offset.Err == nil && offset.At >= 0 {
+			lag.Committed = offset.At
+		}
+		from := lag.Committed
+		if start, ok := starts.Lookup(end.Topic, end.Partition); ok {
+			from = max(from, start.Offset)
+		}
+		if last, ok := stable.Lookup(end.Topic, end.Partition); ok {
+			lag.Stable = max(last.Offset-from, 0)
+		}
+		lag.HighWatermark = max(end.Offset-from, 0)
+		result = append(result, lag)
+	})
+	return result, nil
+}

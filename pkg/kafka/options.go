@@ -1,0 +1,158 @@
+package kafka
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/plugin/kprom"
+	"github.com/twmb/franz-go/plugin/kslog"
+
+	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/topics"
+)
+
+const (
+	mebibyte = 1 << 20
+	// maxRequest is the most that franz-go sends or reads at once.
+	maxRequest = 1 << 30
+
+	defaultSessionTimeout = 15 * time.Second
+)
+
+// Options are the options every client shares: brokers, client id, TLS, SASL,
+// logs, metrics, durability of what is produced, sizes.
+//
+// A client made with them never gives a record up because brokers are away: it
+// tries again until its context ends. Metrics are registered when a client is
+// made and taken back when it is closed; the options serve one client at a
+// time, a second client takes options of its own.
+func Options(cfg config.Kafka, log *slog.Logger, registry prometheus.Registerer) ([]kgo.Opt, error) {
+	if len(cfg.Brokers) == 0 {
+		return nil, errors.New("kafka.brokers: no broker is named")
+	}
+	clientID := cfg.ClientID
+	if clientID == "" {
+		clientID = "auditstream"
+	}
+	session := cfg.SessionTimeout
+	if session <= 0 {
+		session = defaultSessionTimeout
+	}
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(cfg.Brokers...),
+		kgo.ClientID(clientID),
+		kgo.WithLogger(kslog.New(quiet(log).With("component", "kafka"))),
+
+		// Durability: every in-sync replica has a record before it counts, and the
+		// broker drops what a retry sends twice (idempotence is franz-go's default).
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.RecordRetries(math.MaxInt),
+		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.ZstdCompression(), kgo.NoCompression()),
+		kgo.MaxBufferedRecords(100_000),
+		kgo.MaxBufferedBytes(256 * mebibyte),
+
+		// A missing topic is made by `topics apply`, or seen again soon.
+		kgo.MetadataMinAge(500 * time.Millisecond),
+		kgo.MetadataMaxAge(time.Minute),
+
+		kgo.FetchMaxBytes(64 * mebibyte),
+		kgo.FetchMaxPartitionBytes(8 * mebibyte),
+		kgo.FetchMaxWait(500 * time.Millisecond),
+		kgo.BrokerMaxReadBytes(maxRequest),
+		kgo.BrokerMaxWriteBytes(maxRequest),
+
+		kgo.SessionTimeout(session),
+		kgo.HeartbeatInterval(session / 5),
+		kgo.RebalanceTimeout(60 * time.Second),
+	}
+	if cfg.TLS.Enabled {
+		tlsConfig, err := newTLS(cfg.TLS)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, kgo.DialTLSConfig(tlsConfig))
+	}
+	mechanism, err := newMechanism(cfg.SASL)
+	if err != nil {
+		return nil, err
+	}
+	if mechanism != nil {
+		opts = append(opts, kgo.SASL(mechanism))
+	}
+	if registry != nil {
+		opts = append(opts, kgo.WithHooks(kprom.NewMetrics("auditstream_kafka",
+			kprom.Registerer(newClientRegisterer(registry, clientID)))))
+	}
+	return opts, nil
+}
+
+// RecordSizes lets records as large as the topics accept for lines of up to
+// lineLimit bytes be produced, and batches be as large but no larger.
+func RecordSizes(names topics.Names, lineLimit int64) []kgo.Opt {
+	limits := map[string]int32{
+		names.Objects:    clamp(topics.RecordOverhead),
+		names.Raw:        clamp(topics.MaxMessageBytes(lineLimit)),
+		names.Normalized: clamp(topics.MaxNormalizedBytes(lineLimit)),
+		names.DeadLetter: clamp(topics.MaxMessageBytes(lineLimit)),
+	}
+	// One record must fit beside what is buffered already.
+	buffered := max(256*mebibyte, 2*int(topics.MaxNormalizedBytes(lineLimit)))
+	return []kgo.Opt{
+		kgo.ProducerBatchMaxBytesFn(func(topic string) int32 {
+			if limit, known := limits[topic]; known {
+				return limit
+			}
+			return mebibyte
+		}),
+		kgo.MaxBufferedBytes(buffered),
+	}
+}
+
+func clamp(size int64) int32 {
+	return int32(min(size, maxRequest)) //nolint:gosec // bounded just so
+}
+
+func newTLS(cfg config.TLS) (*tls.Config, error) {
+	result := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ServerName:         cfg.ServerName,
+		InsecureSkipVerify: cfg.InsecureSkipVerify, //nolint:gosec // the user's explicit wish
+	}
+	if cfg.CAFile != "" {
+		pem, err := os.ReadFile(cfg.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("kafka.tls.caFile: %w", err)
+		}
+		result.RootCAs = x509.NewCertPool()
+		if !result.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("kafka.tls.caFile: no certificate in %s", cfg.CAFile)
+		}
+	}
+	if (cfg.CertFile == "") != (cfg.KeyFile == "") {
+		return nil, errors.New("kafka.tls: certFile and keyFile go together")
+	}
+	if cfg.CertFile == "" {
+		return result, nil
+	}
+	if _, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile); err != nil {
+		return nil, fmt.Errorf("kafka.tls.certFile: %w", err)
+	}
+	// Read for every handshake, so that a renewed certificate is used without a
+	// restart.
+	result.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		certificate, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("kafka.tls.certFile: %w", err)
+		}
+		return &certificate, nil
+	}
+	return result, nil
+}

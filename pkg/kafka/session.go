@@ -1,0 +1,409 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// session is one membership in the group with one transactional client. It
+// ends with the first error after which the producer's state is not certain;
+// the next session fences whatever this one left behind.
+//
+// Rebalances wait while polled records are in hand (BlockRebalanceOnPoll). A
+// transaction is bounded well below the rebalance timeout, so a rebalance
+// normally finds no transaction to abort.
+type session struct {
+	t      *Transactions
+	group  *kgo.GroupTransactSession
+	client *kgo.Client
+	ctx    context.Context // of the client
+	cancel context.CancelFunc
+	done   sync.WaitGroup // the watcher
+
+	// handed are the partitions between OnAssigned and OnRevoked. Only Run's
+	// goroutine touches it.
+	handed map[topicPartition]bool
+
+	mu       sync.Mutex
+	assigned map[topicPartition]assignment
+	sequence uint64
+	// rebalanced: a callback has marked the transact session as failed; End
+	// without a transaction clears the mark.
+	rebalanced bool
+	joined     chan struct{} // closed while the member is in a stable group
+	wake       context.CancelFunc
+}
+
+// assignment is one coming of a partition. Its sequence tells it from an
+// earlier coming of the same partition.
+type assignment struct {
+	sequence uint64
+	position int64
+	prepared bool // OnAssigned has run, records may come
+	seen     bool // the client has taken the position over
+}
+
+func (t *Transactions) openSession(ctx context.Context) (*session, error) {
+	s := &session{
+		t:        t,
+		handed:   make(map[topicPartition]bool),
+		assigned: make(map[topicPartition]assignment),
+		joined:   make(chan struct{}),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	opts := append(slices.Clone(t.opts.Client),
+		kgo.WithContext(s.ctx),
+		kgo.WithHooks(s),
+		kgo.ConsumerGroup(t.opts.Group),
+		kgo.ConsumeTopics(t.opts.Topics...),
+		kgo.TransactionalID(t.TransactionalID()),
+		kgo.TransactionTimeout(t.opts.Timeout),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.ConsumeStartOffset(kgo.NoResetOffset()),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.BlockRebalanceOnPoll(),
+		kgo.OnPartitionsAssigned(s.onAssigned),
+		kgo.OnPartitionsRevoked(s.onRevoked),
+		kgo.OnPartitionsLost(s.onRevoked),
+		kgo.AdjustFetchOffsetsFn(s.adjust),
+	)
+	var err error
+	if s.group, err = kgo.NewGroupTransactSession(opts...); err != nil {
+		s.cancel()
+		return nil, fmt.Errorf("make the Kafka client: %w", err)
+	}
+	s.done.Go(func() { t.health.watch(s.ctx, s.client) })
+
+	// What an earlier run of this instance left open holds up its partitions'
+	// committed offsets, and everyone who reads the output, until the broker's
+	// timeout. Getting the producer id aborts it now.
+	for ctx.Err() == nil {
+		initCtx, cancel := context.WithTimeout(ctx, t.opts.Timeout)
+		_, _, err = s.client.ProducerID(initCtx)
+		cancel()
+		if err == nil {
+			return s, nil
+		}
+		if !errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
+	}
+	s.close()
+	return nil, fmt.Errorf("initialize producer %s: %w", t.TransactionalID(), err)
+}
+
+// OnNewClient is franz-go's hook: callbacks may run before NewClient returns.
+func (s *session) OnNewClient(client *kgo.Client) { s.client = client }
+
+// OnGroupManageError is franz-go's hook for errors of group membership. The
+// client joins again by itself.
+func (s *session) OnGroupManageError(err error) {
+	s.t.health.setGroup(fmt.Errorf("group %s: %w", s.t.opts.Group, err))
+}
+
+// close leaves the group, so that others take over at once, and closes the
+// client. It takes no longer than closeTimeout, broker or not.
+func (s *session) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout/2)
+	defer cancel()
+	s.group.AllowRebalance()
+	if err := s.client.LeaveGroupContext(ctx); err != nil {
+		s.t.log.Warn("could not leave the group, its partitions move when the session times out", "error", err)
+	}
+	s.cancel()
+	s.group.CloseAllowingRebalance()
+	s.done.Wait()
+	s.dropHanded(func(topicPartition) bool { return true })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	gone := make(map[topicPartition]bool, len(s.assigned))
+	for partition := range s.assigned {
+		gone[partition] = true
+	}
+	s.t.health.clear(gone)
+	s.t.metrics.stopped.Set(float64(s.t.health.stoppedPartitions()))
+}
+
+func (s *session) onAssigned(_ context.Context, _ *kgo.Client, _ map[string][]int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.joined:
+	default:
+		close(s.joined)
+	}
+	s.t.health.setGroup(nil)
+}
+
+// onRevoked marks that the transact session will refuse the next commit, and
+// stops polling so that the mark is cleared. It is also called when nothing is
+// taken away: the member joins anew.
+func (s *session) onRevoked(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.joined:
+		s.joined = make(chan struct{})
+	default:
+	}
+	s.rebalanced = true
+	gone := make(map[topicPartition]bool)
+	for topic, numbers := range partitions {
+		for _, number := range numbers {
+			gone[topicPartition{topic, number}] = true
+		}
+	}
+	s.t.health.clear(gone)
+	s.t.metrics.stopped.Set(float64(s.t.health.stoppedPartitions()))
+	s.wakeLocked()
+}
+
+func (s *session) wakeLocked() {
+	if s.wake != nil {
+		s.wake()
+	}
+}
+
+// adjust decides where to begin in newly assigned partitions. It runs for
+// every coming of a partition, in the client's goroutine, before the client
+// consumes it. The partitions stay paused until OnAssigned has run.
+func (s *session) adjust(ctx context.Context, fetched map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	start, err := s.t.opts.Start.Decide(ctx, s.client, s.t.opts.Group, Committed(fetched))
+	if err == nil {
+		err = CommitStart(ctx, s.client, start.Commit)
+	}
+	if err != nil {
+		s.t.health.setGroup(err)
+		if ctx.Err() == nil && errors.Is(err, context.Canceled) {
+			// franz-go takes a cancellation for leaving the group.
+			return nil, fmt.Errorf("%v", err) //nolint:errorlint // just so
+		}
+		return nil, err
+	}
+	s.t.reportGaps(start.Gaps, fetched)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	pause := make(map[string][]int32)
+	for topic, partitions := range start.From {
+		for partition, position := range partitions {
+			s.sequence++
+			s.assigned[topicPartition{topic, partition}] = assignment{sequence: s.sequence, position: position}
+			pause[topic] = append(pause[topic], partition)
+		}
+	}
+	s.client.PauseFetchPartitions(pause)
+	s.wakeLocked()
+	return start.Offsets(fetched), nil
+}
+
+func (t *Transactions) reportGaps(gaps []Gap, decided map[string]map[int32]kgo.Offset) {
+	again := make(map[topicPartition]bool)
+	for topic, partitions := range decided {
+		for partition := range partitions {
+			again[topicPartition{topic, partition}] = true
+		}
+	}
+	t.health.clear(again)
+	for _, gap := range gaps {
+		t.reportGap(gap)
+	}
+	t.metrics.stopped.Set(float64(t.health.stoppedPartitions()))
+}
+
+func (t *Transactions) reportGap(gap Gap) {
+	attributes := []any{
+		"topic", gap.Topic, "partition", gap.Partition, "from", gap.From, "to", gap.To, "reason", gap.Reason,
+	}
+	if gap.Accepted {
+		t.metrics.acceptedGaps.Inc()
+		t.metrics.acceptedRecords.Add(float64(gap.Size()))
+		t.log.Error("records are missing; going on after the gap as configured", attributes...)
+		return
+	}
+	t.health.stop(gap)
+	t.metrics.stopped.Set(float64(t.health.stoppedPartitions()))
+	t.log.Error("records are missing; the partition stops (kafka.acceptGap goes on without them)", attributes...)
+}
+
+// settle brings the stage's view in line with the assignment. No records are
+// in hand and no transaction is open.
+func (s *session) settle(ctx context.Context) error {
+	s.mu.Lock()
+	rebalanced := s.rebalanced
+	s.rebalanced = false
+	s.mu.Unlock()
+	if rebalanced {
+		if _, err := s.group.End(ctx, kgo.TryAbort); err != nil {
+			return fmt.Errorf("clear the session after a rebalance: %w", err)
+		}
+	}
+	s.forgetGone()
+	return s.prepare(ctx)
+}
+
+// forgetGone finds what was taken away by what the client still has a position
+// for: callbacks may come folded into one.
+func (s *session) forgetGone() {
+	positions := s.client.CommittedOffsets()
+	s.mu.Lock()
+	gone := make(map[topicPartition]bool)
+	for partition, a := range s.assigned {
+		_, held := positions[partition.topic][partition.partition]
+		switch {
+		case held && !a.seen:
+			a.seen = true
+			s.assigned[partition] = a
+		case !held && a.seen:
+			gone[partition] = true
+			delete(s.assigned, partition)
+		}
+	}
+	s.mu.Unlock()
+	s.dropHanded(func(partition topicPartition) bool { return gone[partition] })
+}
+
+func (s *session) dropHanded(which func(topicPartition) bool) {
+	revoked := make(map[string][]int32)
+	for partition := range s.handed {
+		if which(partition) {
+			revoked[partition.topic] = append(revoked[partition.topic], partition.partition)
+			delete(s.handed, partition)
+		}
+	}
+	if len(revoked) > 0 && s.t.opts.OnRevoked != nil {
+		s.t.opts.OnRevoked(revoked)
+	}
+}
+
+// prepare runs OnAssigned for partitions that have come, then lets their
+// records through.
+func (s *session) prepare(ctx context.Context) error {
+	s.mu.Lock()
+	fresh := make(map[topicPartition]assignment)
+	positions := make(Positions)
+	for partition, a := range s.assigned {
+		if !a.prepared {
+			fresh[partition] = a
+			positions.set(partition.topic, partition.partition, a.position)
+		}
+	}
+	s.mu.Unlock()
+	if len(fresh) == 0 {
+		return nil
+	}
+	// A partition that went away and came back between two looks.
+	s.dropHanded(func(partition topicPartition) bool { _, again := fresh[partition]; return again })
+	if s.t.opts.OnAssigned != nil {
+		if err := s.t.opts.OnAssigned(ctx, positions); err != nil {
+			return &stageError{fmt.Errorf("prepare the assigned partitions: %w", err)}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	resume := make(map[string][]int32)
+	for partition, before := range fresh {
+		s.handed[partition] = true
+		a, still := s.assigned[partition]
+		if !still || a.sequence != before.sequence {
+			continue // it came anew meanwhile; its turn is the next settle
+		}
+		a.prepared = true
+		s.assigned[partition] = a
+		resume[partition.topic] = append(resume[partition.topic], partition.partition)
+	}
+	s.client.ResumeFetchPartitions(resume)
+	return nil
+}
+
+// stageError is a failure of the stage's own, not of the session: the session
+// stays and the step is tried again.
+type stageError struct{ err error }
+
+func (e *stageError) Error() string { return e.err.Error() }
+func (e *stageError) Unwrap() error { return e.err }
+
+// awaitGroup waits until the member is in a stable group. A transaction begun
+// while the group forms could wait for its commit longer than it may live.
+func (s *session) awaitGroup(ctx context.Context) {
+	s.mu.Lock()
+	joined := s.joined
+	s.mu.Unlock()
+	select {
+	case <-joined:
+	case <-ctx.Done():
+	}
+}
+
+func (s *session) stable() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.joined:
+		return !s.rebalanced
+	default:
+		return false
+	}
+}
+
+// rewind makes the committed offsets that the coordinator has the client's
+// position. After a lost reply the client's memory may be wrong either way.
+func (s *session) rewind(ctx context.Context) error {
+	s.mu.Lock()
+	before := make(map[topicPartition]uint64, len(s.assigned))
+	for partition, a := range s.assigned {
+		before[partition] = a.sequence
+	}
+	s.mu.Unlock()
+
+	pause := newBackoff()
+	admin := kadm.NewClient(s.client)
+	for {
+		committed, err := committedOffsets(ctx, admin, s.t.opts.Group)
+		if err == nil {
+			s.setPositions(committed, before)
+			return nil
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+		s.t.log.Debug("reading the committed offsets after an abort, trying again", "error", err)
+		pause.wait(ctx)
+	}
+}
+
+// setPositions leaves out partitions that have come anew since before: their
+// position is from the coordinator and newer than ours. The lock keeps a
+// partition from coming while its position is set.
+func (s *session) setPositions(committed Positions, before map[topicPartition]uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	set := make(map[string]map[int32]kgo.EpochOffset)
+	for topic, partitions := range s.client.CommittedOffsets() {
+		for partition, have := range partitions {
+			offset, ok := committed[topic][partition]
+			key := topicPartition{topic, partition}
+			if !ok || offset == have.Offset || s.assigned[key].sequence != before[key] {
+				continue
+			}
+			if set[topic] == nil {
+				set[topic] = make(map[int32]kgo.EpochOffset)
+			}
+			set[topic][partition] = kgo.EpochOffset{Epoch: -1, Offset: offset}
+			s.t.log.Warn("the broker's committed offset is not the one remembered",
+				"topic", topic, "partition", partition, "committed", offset, "remembered", have.Offset)
+		}
+	}
+	s.client.SetOffsets(set)
+}
+
+// errorPause keeps a fetch error that comes at once again from spinning.
+const errorPause = 500 * time.Millisecond
