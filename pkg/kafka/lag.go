@@ -2,9 +2,11 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -26,7 +28,7 @@ func ReadLag(ctx context.Context, client *kgo.Client, group string, topics ...st
 	admin := kadm.NewClient(client)
 	// Plain committed offsets: an open transaction is no reason to see nothing.
 	committed, err := admin.FetchOffsets(ctx, group)
-	if err != nil {
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, fmt.Errorf("read the lag of group %s: %w", group, err)
 	}
 	list := func(what string, read func(context.Context, ...string) (kadm.ListedOffsets, error)) (kadm.ListedOffsets, error) {
