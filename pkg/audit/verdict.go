@@ -11,6 +11,8 @@ type verdict struct {
 	detail string
 }
 
+const unknownRecord = "neither auditID nor stage with verb or requestURI"
+
 // severity orders reasons by how much they say: of a record in which several
 // places were tried, the most telling counts.
 func (r Reason) severity() int {
@@ -26,7 +28,7 @@ func (r Reason) severity() int {
 }
 
 func (v verdict) orWorse(other verdict) verdict {
-	if other.reason.severity() >= v.reason.severity() {
+	if other.reason.severity() > v.reason.severity() || v.detail == unknownRecord {
 		return other
 	}
 	return v
@@ -44,7 +46,7 @@ func (r *record) verdict() verdict {
 	case r.e.kind != "" || r.e.apiVersion != "":
 		return verdict{NotAuditEvent, fmt.Sprintf("kind %.64q of apiVersion %.64q", r.e.kind, r.e.apiVersion)}
 	}
-	return verdict{NotAuditEvent, "neither auditID nor stage with verb or requestURI"}
+	return verdict{NotAuditEvent, unknownRecord}
 }
 
 // splitAt is where Docker and containerd split the lines of a container's log.
