@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
 	"os"
 	"reflect"
 	"strings"
@@ -54,27 +53,10 @@ func (cfg *Config) derive(pathStyleGiven bool) {
 		// Without a host name the key stays empty, which validation refuses.
 		cfg.Kafka.Instance, _ = os.Hostname()
 	}
-	if cfg.S3.Endpoint == "" {
-		if cfg.S3.Alias == "" {
-			cfg.S3.Alias = AliasAWS
-		}
-		return
-	}
-	if cfg.S3.Region == "" {
-		cfg.S3.Region = "us-east-1" // what stores other than AWS sign with
-	}
-	if !pathStyleGiven {
-		cfg.S3.PathStyle = true
-	}
-	if cfg.S3.Alias == "" {
-		if endpoint, err := url.Parse(cfg.S3.Endpoint); err == nil {
-			cfg.S3.Alias = endpoint.Host
-		}
+	if cfg.S3.Endpoint != "" && !pathStyleGiven {
+		cfg.S3.PathStyle = true // what stores other than AWS serve without DNS for each bucket
 	}
 }
-
-// AliasAWS is the endpoint alias of AWS itself.
-const AliasAWS = "aws"
 
 // yamlParser refuses what a plain read would pass over: a second document.
 type yamlParser struct{}

@@ -98,6 +98,14 @@ func (c *checker) needsClickHouse(cfg *Config, command Command) {
 func (c *checker) embedded(e *Embedded) {
 	addresses := map[string]string{}
 	for _, one := range []struct{ key, address string }{
+		{"embedded.clickhouseTCPAddress", e.ClickHouseTCPAddress},
+		{"embedded.clickhouseHTTPAddress", e.ClickHouseHTTPAddress},
+	} {
+		if host, _, err := net.SplitHostPort(one.address); err == nil && host != "" && host != "127.0.0.1" {
+			c.problem(one.key, "%q: the embedded engine has no password and listens on 127.0.0.1 only", one.address)
+		}
+	}
+	for _, one := range []struct{ key, address string }{
 		{"embedded.kafkaAddress", e.KafkaAddress},
 		{"embedded.s3Address", e.S3Address},
 		{"embedded.clickhouseTCPAddress", e.ClickHouseTCPAddress},
