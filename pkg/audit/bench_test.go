@@ -12,10 +12,11 @@ import (
 	"github.com/auditstream/auditstream/pkg/event"
 )
 
-// The two lines are of the size that production sees most, about 2 KB.
+// The lines are of the size that production sees most, about 2 KB.
 var benchLines = map[string]string{
 	"metadata": metadataLine(),
 	"response": responseLine(),
+	"fluent":   inLogString(metadataLine()),
 }
 
 func metadataLine() string {
@@ -55,13 +56,9 @@ func inLogString(line string) string {
 }
 
 func BenchmarkNormalize(b *testing.B) {
-	lines := map[string]string{"fluent": inLogString(benchLines["metadata"])}
-	for name, line := range benchLines {
-		lines[name] = line
-	}
 	for _, name := range []string{"metadata", "response", "fluent"} {
 		b.Run(name, func(b *testing.B) {
-			line := Line{Bytes: []byte(lines[name]), ObjectID: testObject, Number: 1, ReceivedAt: 1_770_113_480_000}
+			line := Line{Bytes: []byte(benchLines[name]), ObjectID: testObject, Number: 1, ReceivedAt: 1_770_113_480_000}
 			normalizer, rows := NewNormalizer(nil), 0
 			emit := func(*event.Row) { rows++ }
 			b.SetBytes(int64(len(line.Bytes)))
@@ -79,15 +76,16 @@ func BenchmarkNormalize(b *testing.B) {
 // BenchmarkTokens is the yardstick: a bare pass over the tokens of the same
 // lines.
 func BenchmarkTokens(b *testing.B) {
-	for _, name := range []string{"metadata", "response"} {
+	for _, name := range []string{"metadata", "response", "fluent"} {
 		b.Run(name, func(b *testing.B) {
 			line := []byte(benchLines[name])
-			reader := bytes.NewReader(line)
+			// A bytes.Buffer is what the decoder reads without copying.
+			reader := new(bytes.Buffer)
 			decoder := jsontext.NewDecoder(reader)
 			b.SetBytes(int64(len(line)))
 			b.ReportAllocs()
 			for b.Loop() {
-				reader.Reset(line)
+				*reader = *bytes.NewBuffer(line)
 				decoder.Reset(reader)
 				for {
 					if _, err := decoder.ReadToken(); err != nil {

@@ -123,6 +123,11 @@ func (a *arena) unescape(raw []byte) []byte {
 			i, n = i+1, n+1
 			continue
 		}
+		if c := escapes[raw[i+1]]; c != 0 {
+			out[n] = c
+			i, n = i+2, n+1
+			continue
+		}
 		var used int
 		used, n = resolveEscape(raw[i:], out, n)
 		i += used
@@ -131,14 +136,9 @@ func (a *arena) unescape(raw []byte) []byte {
 	return a.buf[start:]
 }
 
-// resolveEscape writes what the checked escape at the start of raw stands for
-// to out[n:]. A surrogate without its other half becomes U+FFFD.
+// resolveEscape writes what the checked \u at the start of raw stands for to
+// out[n:]. A surrogate without its other half becomes U+FFFD.
 func resolveEscape(raw, out []byte, n int) (used, written int) {
-	c := raw[1]
-	if c != 'u' {
-		out[n] = escapes[c]
-		return 2, n + 1
-	}
 	r := hexRune(raw[2:])
 	if utf16.IsSurrogate(r) {
 		if len(raw) >= 12 && raw[6] == '\\' && raw[7] == 'u' && isHex(raw[8:12]) {
@@ -163,10 +163,7 @@ func (s *scanner) unescaped() []byte {
 		for i+8 <= len(data) {
 			word := binary.LittleEndian.Uint64(data[i:])
 			binary.LittleEndian.PutUint64(out[n:], word)
-			quote := word ^ ('"' * eachByte)
-			slash := word ^ ('\\' * eachByte)
-			marks := ((quote - eachByte) &^ quote) | ((slash - eachByte) &^ slash) | ((word - ' '*eachByte) &^ word)
-			if marks &= highBits; marks != 0 {
+			if marks := markSpecial(word); marks != 0 {
 				before := bits.TrailingZeros64(marks) / 8
 				i, n = i+before, n+before
 				break
@@ -183,6 +180,11 @@ func (s *scanner) unescaped() []byte {
 			s.arena.buf = s.arena.buf[:start+n]
 			return s.arena.buf[start:]
 		case c == '\\':
+			if i+1 < len(data) && escapes[data[i+1]] != 0 {
+				out[n] = escapes[data[i+1]]
+				i, n = i+2, n+1
+				continue
+			}
 			next, wrong := scanEscape(data, i)
 			if wrong != 0 {
 				s.failString(next, wrong)
@@ -201,6 +203,8 @@ func (s *scanner) unescaped() []byte {
 	}
 }
 
+// escapes are the letters after a backslash with what they stand for; u is not
+// among them.
 var escapes = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
 func hexRune(b []byte) rune {

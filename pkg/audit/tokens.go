@@ -91,21 +91,31 @@ const (
 	highBits = 0x8080808080808080
 )
 
+// markSpecial sets the high bit of each byte of a word that is a quote, a
+// backslash or a control character. Below each of these stands a borrow that
+// may mark the bytes above it wrongly; the lowest mark is always exact.
+func markSpecial(word uint64) uint64 {
+	quote := word ^ ('"' * eachByte)
+	slash := word ^ ('\\' * eachByte)
+	return ((quote - eachByte) | (slash - eachByte) | (word - ' '*eachByte)) &^ word & highBits
+}
+
 // scanString finds the closing quote of the string whose first byte is at i,
-// eight bytes at a time: of each word it marks the quotes, backslashes and
-// control characters, and the lowest mark is exact.
+// eight bytes at a time.
 func scanString(data []byte, i int) (end int, flags textFlags) {
 	var high uint64
 	for {
 		for i+8 <= len(data) {
 			word := binary.LittleEndian.Uint64(data[i:])
-			quote := word ^ ('"' * eachByte)
-			slash := word ^ ('\\' * eachByte)
-			marks := ((quote - eachByte) &^ quote) | ((slash - eachByte) &^ slash) | ((word - ' '*eachByte) &^ word)
-			if marks &= highBits; marks != 0 {
+			if marks := markSpecial(word); marks != 0 {
 				before := bits.TrailingZeros64(marks) &^ 7
 				high |= word & (1<<before - 1)
-				i += before / 8
+				if i += before / 8; data[i] == '"' {
+					if high&highBits != 0 {
+						flags |= textNonASCII
+					}
+					return i, flags
+				}
 				break
 			}
 			high |= word
