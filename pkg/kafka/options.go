@@ -12,7 +12,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/plugin/kprom"
 	"github.com/twmb/franz-go/plugin/kslog"
 
 	"github.com/auditstream/auditstream/pkg/config"
@@ -32,8 +31,8 @@ const (
 //
 // A client made with them never gives a record up because brokers are away: it
 // tries again until its context ends. Metrics are registered when a client is
-// made and taken back when it is closed; the options serve one client at a
-// time, a second client takes options of its own.
+// made and taken back when it is closed. Clients that live at the same time
+// take options of their own, so that metrics tell them apart.
 func Options(cfg config.Kafka, log *slog.Logger, registry prometheus.Registerer) ([]kgo.Opt, error) {
 	if len(cfg.Brokers) == 0 {
 		return nil, errors.New("kafka.brokers: no broker is named")
@@ -88,8 +87,7 @@ func Options(cfg config.Kafka, log *slog.Logger, registry prometheus.Registerer)
 		opts = append(opts, kgo.SASL(mechanism))
 	}
 	if registry != nil {
-		opts = append(opts, kgo.WithHooks(kprom.NewMetrics("auditstream_kafka",
-			kprom.Registerer(newClientRegisterer(registry, clientID)))))
+		opts = append(opts, kgo.WithHooks(newClientMetrics(registry, clientID)))
 	}
 	return opts, nil
 }
