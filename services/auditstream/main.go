@@ -1,0 +1,27 @@
+// Command auditstream is the one binary: each stage by itself, all of them in
+// one process (`up`), and what an operator does around them. It only wires.
+package main
+
+import (
+	"os"
+
+	"github.com/auditstream/auditstream/pkg/embedded"
+)
+
+func main() {
+	embedded.RunChildIfAsked()
+	os.Exit(run())
+}
+
+// run is main with its clean-up done before the process exits.
+func run() int {
+	ctx, release := untilSignal(os.Stderr, os.Exit)
+	defer release()
+	app := &application{
+		stdin:   os.Stdin,
+		stdout:  os.Stdout,
+		stderr:  os.Stderr,
+		environ: os.Environ(),
+	}
+	return app.execute(ctx, os.Args[1:])
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auditstream/auditstream/pkg/audit"
+	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/event"
+	"github.com/auditstream/auditstream/pkg/geo"
+	"github.com/auditstream/auditstream/pkg/telemetry"
+	"github.com/auditstream/auditstream/services/auditstream/offline"
+)
+
+const standardInput = "-"
+
+type normalizeFlags struct {
+	source, geoip, receivedAt string
+	summary                   bool
+}
+
+func (a *application) normalizeCommand() *cobra.Command {
+	var flags normalizeFlags
+	command := &cobra.Command{
+		Use:     "normalize [FILE…]",
+		Short:   "Normalize audit logs offline: NDJSON in, rows as JSON lines out",
+		GroupID: groupPrepare,
+		Long: `Reads audit logs, a JSON event a line, plain or gzip (told by content), from the
+files or standard input, and writes each event's 69 columns as a JSON line to
+standard output: what the table would hold, keys in the order of the columns.
+
+A rejected line goes to standard error as FILE:LINE: REASON: DETAIL, and the exit
+code is 1 when there was any. Needs nothing; with a configuration file the source
+gives workspace, tags, trusted proxies and so on. A row's id depends on the
+file's name and is not the one it has in a table.
+
+    auditstream normalize audit.log
+    zcat /var/log/kubernetes/audit*.gz | auditstream normalize | jq .eventName
+    auditstream normalize --source production --geoip /var/lib/GeoIP *.ndjson.gz`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(command *cobra.Command, files []string) error {
+			return a.normalize(command.Context(), flags, files)
+		},
+	}
+	command.Flags().StringVar(&flags.source, "source", "", "id of the configured source the lines are of (default: the only one, else none)")
+	command.Flags().StringVar(&flags.geoip, "geoip", "", "directory of MaxMind databases (default: enricher.geoip of the configuration)")
+	command.Flags().StringVar(&flags.receivedAt, "received-at", "",
+		"when the lines were received, such as 2026-01-31T12:00:00Z (default: the file's time; of standard input, now)")
+	command.Flags().BoolVar(&flags.summary, "summary", false, "say on standard error how much there was")
+	return command
+}
+
+func (a *application) normalize(ctx context.Context, flags normalizeFlags, files []string) error {
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	source, err := pickSource(cfg.Sources, flags.source)
+	if err != nil {
+		return err
+	}
+	var receivedAt time.Time
+	if flags.receivedAt != "" {
+		if receivedAt, err = time.Parse(time.RFC3339, flags.receivedAt); err != nil {
+			return flagProblem("--received-at", "%q is not a time like 2026-01-31T12:00:00Z", flags.receivedAt)
+		}
+	}
+	if flags.geoip != "" {
+		cfg.Enricher.GeoIP = config.GeoIP{Directory: flags.geoip, CheckInterval: cfg.Enricher.GeoIP.CheckInterval}
+		if info, err := os.Stat(flags.geoip); err != nil || !info.IsDir() {
+			return flagProblem("--geoip", "%s is not a directory that can be read", flags.geoip)
+		}
+	}
+	options := offline.Options{
+		Source: source, LineLimit: int(cfg.Topics.LineLimit), Rows: a.stdout, Rejections: a.stderr,
+	}
+	if geoIP := cfg.Enricher.GeoIP; geoIP.Directory != "" || len(geoIP.Files) > 0 {
+		databases, err := geo.New(geo.Options{
+			Directory: geoIP.Directory, Files: geoIP.Files, CheckInterval: geoIP.CheckInterval,
+			Log: telemetry.NewLogger(a.stderr, config.Log{Level: "warn", Format: cfg.Log.Format}),
+		})
+		if err != nil {
+			return err
+		}
+		options.Locator = databases.Locator()
+	}
+	normalizer, err := offline.New(options)
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		files = []string{standardInput}
+	}
+	failed := false
+	for _, file := range files {
+		err := a.normalizeFile(ctx, normalizer, file, receivedAt)
+		var pathError *os.PathError
+		switch {
+		case errors.Is(err, syscall.EPIPE):
+			// The reader of the rows has had enough.
+			return silentIf(failed || normalizer.Rejected() > 0)
+		case errors.As(err, &pathError):
+			a.complain("auditstream: %s\n", err)
+			failed = true // the other files are done all the same
+		case err != nil:
+			return err
+		}
+	}
+	if flags.summary {
+		a.complain("%d lines, %d rows, %d rejected\n", normalizer.Lines(), normalizer.Events(), normalizer.Rejected())
+	}
+	return silentIf(failed || normalizer.Rejected() > 0)
+}
+
+func silentIf(failed bool) error {
+	if failed {
+		return errSilent
+	}
+	return nil
+}
+
+func flagProblem(flag, format string, args ...any) error {
+	return &config.ProblemsError{Problems: []config.Problem{{Key: flag, Text: fmt.Sprintf(format, args...)}}}
+}
+
+func (a *application) normalizeFile(ctx context.Context, normalizer *offline.Normalizer, file string, receivedAt time.Time) error {
+	input := offline.Input{Name: file}
+	if file == standardInput {
+		input.Name = "stdin"
+		input.Reader = a.stdin
+		if receivedAt.IsZero() {
+			receivedAt = time.Now()
+		}
+	} else {
+		opened, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		defer opened.Close() //nolint:errcheck // only read
+		info, err := opened.Stat()
+		if err != nil {
+			return err
+		}
+		if info.IsDir() {
+			return &os.PathError{Op: "read", Path: file, Err: syscall.EISDIR}
+		}
+		input.Reader = io.Reader(opened)
+		if receivedAt.IsZero() {
+			receivedAt = info.ModTime()
+		}
+	}
+	input.ReceivedAt = receivedAt.UnixMilli()
+	return normalizer.Normalize(ctx, input)
+}
+
+// sourceType is what the column sourceType holds.
+const sourceType = "kubernetes-audit"
+
+// pickSource finds the source named id. Without an id it is the only one
+// configured, or one of nothing but a name.
+func pickSource(sources []config.Source, id string) (*audit.Source, error) {
+	if id == "" && len(sources) != 1 {
+		return &audit.Source{ID: "local", Type: sourceType}, nil
+	}
+	for i := range sources {
+		if id == "" || sources[i].ID == id {
+			return auditSource(&sources[i])
+		}
+	}
+	var known []string
+	for i := range sources {
+		known = append(known, sources[i].ID)
+	}
+	if len(known) == 0 {
+		return nil, flagProblem("--source", "%q is not configured: the configuration has no sources", id)
+	}
+	return nil, flagProblem("--source", "%q is not configured; there are %s", id, strings.Join(known, ", "))
+}
+
+func auditSource(cfg *config.Source) (*audit.Source, error) {
+	source := &audit.Source{
+		WorkspaceID: cfg.Workspace, ID: cfg.ID, Type: sourceType, TTLDays: cfg.TTLDays, EventKeys: cfg.EventKeys,
+	}
+	for key, value := range cfg.Tags {
+		source.Tags.Set(key, value)
+	}
+	slices.SortFunc(source.Tags, func(a, b event.Pair) int { return strings.Compare(a.Key, b.Key) })
+	var err error
+	if cfg.APIServerAddress != "" {
+		if source.APIServerIP, err = netip.ParseAddr(cfg.APIServerAddress); err != nil {
+			return nil, fmt.Errorf("source %s: apiServerAddress: %w", cfg.ID, err)
+		}
+	}
+	for _, network := range cfg.TrustedProxies {
+		prefix, err := netip.ParsePrefix(network)
+		if err != nil {
+			return nil, fmt.Errorf("source %s: trustedProxies: %w", cfg.ID, err)
+		}
+		source.TrustedProxies = append(source.TrustedProxies, prefix)
+	}
+	return source, nil
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"text/template"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/services/auditstream/stack"
+)
+
+func (a *application) upCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "up",
+		Short:   "Run the whole pipeline here, with Kafka, ClickHouse and S3 where none are named",
+		GroupID: groupRun,
+		Long: `Runs all three stages in one process. For whatever the configuration doesn't
+name it starts a server of its own: a Kafka broker, the real ClickHouse engine
+(fetched once with npm, about 180 MB), and, when no sources are configured, an S3
+server with the bucket audit-logs. It makes the topics and the table, prints
+where everything is, and stays up until SIGINT or SIGTERM.
+
+Data is kept in ./.auditstream (embedded.directory) and is there again the next
+time; remove the directory to begin anew. Ports are set in the section embedded.
+
+Needs nothing but npm on the first run (or a clickhouse binary on PATH).
+
+    auditstream up
+    AUDITSTREAM_CLICKHOUSE_ADDRESSES=clickhouse:9000 auditstream up`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			return a.up(command.Context())
+		},
+	}
+}
+
+func (a *application) up(ctx context.Context) (err error) {
+	p, err := a.newProcess(ctx, config.CommandUp)
+	if err != nil {
+		return err
+	}
+	pipeline, err := stack.Start(ctx, p.cfg, p.options())
+	if err != nil {
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			return nil // stopped before it was up
+		}
+		return err
+	}
+	defer func() { err = errors.Join(err, pipeline.Close()) }()
+	if err := describe(a.stdout, pipeline); err != nil {
+		return err
+	}
+	return pipeline.Run(ctx, p.tasks()...)
+}
+
+// whereabouts is what a user of `up` wants to know.
+type whereabouts struct {
+	config.Config
+	Directory               string
+	OwnKafka, OwnS3, OwnCH  bool
+	HTTP, Table             string
+	Bucket, Prefix, Brokers string
+	Topics                  string
+}
+
+var whereaboutsText = template.Must(template.New("").Parse(`
+auditstream is up. ctrl-C ends it{{if or .OwnKafka .OwnS3 .OwnCH}}; its data stays in {{.Directory}}{{end}}.
+
+  Kafka       {{.Brokers}}{{if .OwnKafka}} (embedded){{end}}
+              topics {{.Topics}}
+  ClickHouse  {{index .ClickHouse.Addresses 0}}{{if .OwnCH}} (embedded; native protocol), http://{{.HTTP}} (HTTP), user default, no password{{end}}
+              table {{.Table}}
+  S3          {{if .OwnS3}}{{.S3.Endpoint}} (embedded), access key {{.S3.AccessKeyID}}, secret key {{.S3.SecretAccessKey.Reveal}}, region {{.S3.Region}}{{else}}{{or .S3.Endpoint "AWS"}}{{end}}
+              bucket {{.Bucket}}{{if .Prefix}}, prefix {{.Prefix}}{{end}}
+{{- if .Admin.Address}}
+  Admin       http://{{.Admin.Address}}/metrics, /healthz, /readyz, /debug/pprof
+{{- end}}
+{{if .OwnS3}}
+Put a file of audit logs (JSON lines, plain or .gz) into the bucket:
+
+  curl --aws-sigv4 aws:amz:{{.S3.Region}}:s3 --user {{.S3.AccessKeyID}}:{{.S3.SecretAccessKey.Reveal}} \
+    -T audit.log {{.S3.Endpoint}}/{{.Bucket}}/{{.Prefix}}audit.log
+
+or with the aws command:
+
+  AWS_ACCESS_KEY_ID={{.S3.AccessKeyID}} AWS_SECRET_ACCESS_KEY={{.S3.SecretAccessKey.Reveal}} AWS_REGION={{.S3.Region}} \
+    aws --endpoint-url {{.S3.Endpoint}} s3 cp audit.log s3://{{.Bucket}}/{{.Prefix}}
+{{end}}{{if .OwnCH}}
+Ask:
+
+  curl http://{{.HTTP}} --data-binary "SELECT actor['username'] AS who, eventName, count() FROM {{.Table}}
+    GROUP BY who, eventName ORDER BY count() DESC LIMIT 10 FORMAT PrettyCompact"
+{{end}}
+`))
+
+func describe(w io.Writer, pipeline *stack.Stack) error {
+	cfg := pipeline.Config()
+	directory, err := filepath.Abs(cfg.Embedded.Directory)
+	if err != nil {
+		directory = cfg.Embedded.Directory
+	}
+	names := cfg.Topics.Names()
+	err = whereaboutsText.Execute(w, whereabouts{
+		Config:    cfg,
+		Directory: directory,
+		OwnKafka:  pipeline.Kafka() != nil,
+		OwnS3:     pipeline.S3() != nil,
+		OwnCH:     pipeline.ClickHouse() != nil,
+		HTTP:      cfg.Embedded.ClickHouseHTTPAddress,
+		Table:     cfg.ClickHouse.Database + "." + cfg.ClickHouse.Table,
+		Bucket:    cfg.Sources[0].Bucket,
+		Prefix:    cfg.Sources[0].Prefix,
+		Brokers:   strings.Join(cfg.Kafka.Brokers, ", "),
+		Topics:    strings.Join([]string{names.Objects, names.Raw, names.Normalized, names.DeadLetter}, ", "),
+	})
+	if err != nil {
+		return fmt.Errorf("print where everything is: %w", err)
+	}
+	return nil
+}
