@@ -23,6 +23,9 @@ const binaryVariable = "AUDITSTREAM_CLICKHOUSE_BINARY"
 // took it between the choice and the listening.
 const portAttempts = 5
 
+// probeTimeout bounds one question whether a child answers.
+const probeTimeout = 2 * time.Second
+
 // ClickHouseOptions say where the engine keeps its data and listens. Only
 // Directory is required.
 type ClickHouseOptions struct {
@@ -88,6 +91,11 @@ func startClickHouse(ctx context.Context, options ClickHouseOptions, binary, lib
 	if err != nil {
 		return nil, fmt.Errorf("start ClickHouse: %w", err)
 	}
+	for _, port := range []int{tcp, http} {
+		if err := requireFreeAddress(localAddress(port)); err != nil {
+			return nil, fmt.Errorf("start ClickHouse: %w", err)
+		}
+	}
 	configFile, err := writeEngineConfig(options, tcp, http, binary != "")
 	if err != nil {
 		return nil, fmt.Errorf("start ClickHouse: %w", err)
@@ -104,15 +112,10 @@ func startClickHouse(ctx context.Context, options ClickHouseOptions, binary, lib
 	}
 
 	c := &ClickHouse{tcp: tcp, http: http}
-	probe, closeProbe, err := nativeProbe(c.Address())
-	if err != nil {
-		return nil, fmt.Errorf("start ClickHouse: %w", err)
-	}
 	c.supervisor = &supervisor{
 		name:      "ClickHouse engine",
 		spawn:     func() (*process, error) { return spawn(order, title) },
-		probe:     probe,
-		onClose:   closeProbe,
+		probe:     func(ctx context.Context) error { return c.probe(ctx, dataFolder(options.Directory)) },
 		onRestart: options.OnRestart,
 		log:       log,
 	}
@@ -153,21 +156,29 @@ func (c *ClickHouse) WaitReady(ctx context.Context) error { return c.supervisor.
 // Close ends the engine in good order, by force after a bounded time.
 func (c *ClickHouse) Close() error { return c.supervisor.close() }
 
-// nativeProbe asks for a native-protocol answer: an open port alone may still
-// refuse queries.
-func nativeProbe(address string) (probe func(context.Context) error, closeProbe func() error, err error) {
+// probe asks over the native protocol whose engine answers: an open port may
+// still refuse queries, and may be another engine's.
+func (c *ClickHouse) probe(ctx context.Context, path string) (err error) {
+	// The pool's clean-up runs once per ConnMaxLifetime and Close can block on
+	// it for ever, so the lifetime must stay far above that of a probe.
 	connection, err := clickhouse.Open(&clickhouse.Options{
-		Addr:         []string{address},
-		DialTimeout:  2 * time.Second,
-		MaxOpenConns: 1,
-		MaxIdleConns: 1,
-		// Nothing of the probe may linger and hold up the engine's end.
-		ConnMaxLifetime: time.Second,
+		Addr:        []string{c.Address()},
+		DialTimeout: probeTimeout,
+		ReadTimeout: probeTimeout,
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("open probe of %s: %w", address, err)
+		return fmt.Errorf("open %s: %w", c.Address(), err)
 	}
-	return connection.Ping, connection.Close, nil
+	defer func() { err = errors.Join(err, connection.Close()) }()
+	var answered string
+	const query = "SELECT value FROM system.server_settings WHERE name = 'path'"
+	if err := connection.QueryRow(ctx, query).Scan(&answered); err != nil {
+		return fmt.Errorf("query %s: %w", c.Address(), err)
+	}
+	if filepath.Clean(answered) != filepath.Clean(path) {
+		return fmt.Errorf("the engine at %s is another one, of %s: %w", c.Address(), answered, ErrAddressInUse)
+	}
+	return nil
 }
 
 // clickHouseBinary is the binary to use, empty for the library.
@@ -237,6 +248,16 @@ func copyFile(from, to string) error {
 }
 
 func localAddress(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// requireFreeAddress finds out before a child is started whether its address
+// is taken: whoever answers there must not be mistaken for the child.
+func requireFreeAddress(address string) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return explainListen(err, address)
+	}
+	return listener.Close()
+}
 
 // portOrFree chooses a port that is free now when none is given. It may be
 // taken again before the child listens; the caller then chooses another.

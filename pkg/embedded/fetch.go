@@ -28,8 +28,8 @@ const (
 // enginePackage is the npm package of one platform.
 type enginePackage struct {
 	name string
-	// integrity is the tarball's, as npm writes it. Where it is empty no hash
-	// is pinned, and the one the registry names is all there is to check.
+	// integrity is the tarball's, as npm writes it. Where it is empty none is
+	// pinned, and npm's check against what the registry names is the only one.
 	integrity string
 }
 
@@ -96,16 +96,13 @@ func fetchEngine(ctx context.Context, folder string, source enginePackage, log *
 	}
 	defer os.RemoveAll(partial)
 
-	tarball, reported, err := packWithNPM(ctx, source, partial, log)
+	tarball, err := packWithNPM(ctx, source, partial, log)
 	if err != nil {
 		return "", fmt.Errorf("fetch the ClickHouse engine: %w", explain(err))
 	}
-	want := source.integrity
-	if want == "" {
-		log.Warn("no integrity hash is pinned for this platform, checking the registry's", "package", source.name)
-		want = reported
-	}
-	if err := checkIntegrity(tarball, want); err != nil {
+	if source.integrity == "" {
+		log.Warn("no integrity hash is pinned for this platform; npm checked the registry's", "package", source.name)
+	} else if err := checkIntegrity(tarball, source.integrity); err != nil {
 		return "", fmt.Errorf("%s@%s: %w", source.name, engineVersion, err)
 	}
 	log.Info("unpacking the ClickHouse engine", "folder", folder)
@@ -120,28 +117,19 @@ func present(path string) bool {
 	return err == nil && info.Size() > 0
 }
 
-// packWithNPM has npm download the package's tarball, and returns its path and
-// the hash that the registry names. npm knows the user's registry, proxy and
-// credentials, which is why it and not this process downloads.
-func packWithNPM(ctx context.Context, source enginePackage, folder string, log *slog.Logger) (tarball, integrity string, err error) {
+// packWithNPM has npm download the package's tarball, and returns its path.
+// npm knows the user's registry, proxy and credentials, which is why it and
+// not this process downloads; it also checks the hash that the registry names.
+func packWithNPM(ctx context.Context, source enginePackage, folder string, log *slog.Logger) (string, error) {
 	npm, err := exec.LookPath("npm")
 	if err != nil {
-		return "", "", errors.New("npm is not on PATH: install Node.js, or put a clickhouse binary on PATH, or name a server in the configuration")
+		return "", errors.New("npm is not on PATH: install Node.js, or put a clickhouse binary on PATH, or name a server in the configuration")
 	}
 	specification := source.name + "@" + engineVersion
-
-	var answer, said bytes.Buffer
-	command := exec.CommandContext(ctx, npm, "view", specification, "dist.integrity")
-	command.Stdout, command.Stderr = &answer, &said
-	if err := command.Run(); err != nil {
-		return "", "", npmError("npm view "+specification, err, said.String())
-	}
-	integrity = strings.TrimSpace(answer.String())
-
 	log.Info("downloading the ClickHouse engine with npm, about 180 MB, once", "package", specification)
+	var said bytes.Buffer
 	started := time.Now()
-	said.Reset()
-	command = exec.CommandContext(ctx, npm, "pack", specification, "--silent=false", "--pack-destination", folder)
+	command := exec.CommandContext(ctx, npm, "pack", specification, "--pack-destination", folder)
 	command.Dir = folder
 	command.Stderr = &said
 	command.WaitDelay = 5 * time.Second
@@ -164,15 +152,15 @@ func packWithNPM(ctx context.Context, source enginePackage, folder string, log *
 	close(finished)
 	<-reporter
 	if err != nil {
-		return "", "", npmError("npm pack "+specification, err, said.String())
+		return "", npmError("npm pack "+specification, err, said.String())
 	}
 	log.Info("downloaded the ClickHouse engine", "took", time.Since(started).Round(100*time.Millisecond))
 
 	found, err := filepath.Glob(filepath.Join(folder, "*.tgz"))
 	if err != nil || len(found) != 1 {
-		return "", "", fmt.Errorf("npm pack %s left %d tarballs, want 1", specification, len(found))
+		return "", fmt.Errorf("npm pack %s left %d tarballs, want 1", specification, len(found))
 	}
-	return found[0], integrity, nil
+	return found[0], nil
 }
 
 // npmError keeps npm's own lines that say what is wrong.

@@ -132,23 +132,41 @@ func (p *process) ready(ctx context.Context, probe func(context.Context) error) 
 	defer cancel()
 	pause := time.NewTicker(20 * time.Millisecond)
 	defer pause.Stop()
-	var last error
-	for {
+	go func() {
+		// A probe must not outlast the child it asks.
 		select {
 		case <-p.exited:
-			return p.failure()
-		default:
+			cancel()
+		case <-ctx.Done():
 		}
-		if last = probe(ctx); last == nil {
+	}()
+	var last error
+	for {
+		asking, asked := context.WithTimeout(ctx, probeTimeout)
+		last = probe(asking)
+		asked()
+		if last == nil {
 			return nil
 		}
 		select {
 		case <-p.exited:
 			return p.failure()
 		case <-ctx.Done():
+			if p.gone() {
+				return p.failure()
+			}
 			return fmt.Errorf("does not answer (%w): %w", last, context.Cause(ctx))
 		case <-pause.C:
 		}
+	}
+}
+
+func (p *process) gone() bool {
+	select {
+	case <-p.exited:
+		return true
+	default:
+		return false
 	}
 }
 

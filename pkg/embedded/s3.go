@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -87,23 +85,16 @@ func StartS3(ctx context.Context, options S3Options) (*S3, error) {
 }
 
 func startS3(ctx context.Context, order s3Order, log *slog.Logger) (*S3, error) {
-	// Whoever answers there must not be taken for the server just started.
-	listener, err := net.Listen("tcp", order.Address)
-	if err != nil {
-		return nil, fmt.Errorf("start S3: %w", explainListen(err, order.Address))
-	}
-	if err := listener.Close(); err != nil {
+	if err := requireFreeAddress(order.Address); err != nil {
 		return nil, fmt.Errorf("start S3: %w", err)
 	}
-
 	s := &S3{
 		AccessKeyID:     order.AccessKeyID,
 		SecretAccessKey: order.SecretAccessKey,
 		Region:          order.Region,
 		address:         order.Address,
 	}
-	transport := &http.Transport{DisableKeepAlives: true}
-	client := &http.Client{Transport: transport, Timeout: 2 * time.Second}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	s.supervisor = &supervisor{
 		name: "S3 server",
 		spawn: func() (*process, error) {
@@ -124,8 +115,7 @@ func startS3(ctx context.Context, order s3Order, log *slog.Logger) (*S3, error) 
 			}
 			return nil
 		},
-		onClose: func() error { transport.CloseIdleConnections(); return nil },
-		log:     log,
+		log: log,
 	}
 	if err := superviseChild(ctx, s.supervisor); err != nil {
 		return nil, err

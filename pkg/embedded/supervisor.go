@@ -28,7 +28,6 @@ type supervisor struct {
 	spawn     func() (*process, error)
 	probe     func(context.Context) error
 	onRestart func()
-	onClose   func() error // releases what probe uses
 	log       *slog.Logger
 
 	ctx    context.Context
@@ -50,7 +49,7 @@ func superviseChild(ctx context.Context, s *supervisor) error {
 	p, err := s.start(ctx)
 	if err != nil {
 		s.cancel()
-		return errors.Join(err, s.onClose())
+		return err
 	}
 	s.setUp(p)
 	go s.run(p)
@@ -75,7 +74,6 @@ func (s *supervisor) start(ctx context.Context) (*process, error) {
 
 func (s *supervisor) run(p *process) {
 	defer close(s.done)
-	defer func() { s.closeErr = errors.Join(s.closeErr, s.onClose()) }()
 	delay := firstRestartDelay
 	started := time.Now()
 	for {
