@@ -113,3 +113,43 @@ func TestNormalizeAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkTokensThrough is the yardstick for events in a string: a pass over
+// the record's tokens, the string unquoted, and a pass over the event's.
+func BenchmarkTokensThrough(b *testing.B) {
+	line := []byte(benchLines["fluent"])
+	var outer, inner bytes.Buffer
+	var unquoted []byte
+	record, wrapped := jsontext.NewDecoder(&outer), jsontext.NewDecoder(&inner)
+	b.SetBytes(int64(len(line)))
+	b.ReportAllocs()
+	for b.Loop() {
+		outer = *bytes.NewBuffer(line)
+		record.Reset(&outer)
+		for {
+			if record.PeekKind() == '"' {
+				value, err := record.ReadValue()
+				if err != nil {
+					b.Fatal(err)
+				}
+				if len(value) > 1000 {
+					if unquoted, err = jsontext.AppendUnquote(unquoted[:0], value); err != nil {
+						b.Fatal(err)
+					}
+					inner = *bytes.NewBuffer(unquoted)
+					wrapped.Reset(&inner)
+					for err == nil {
+						_, err = wrapped.ReadToken()
+					}
+					if !errors.Is(err, io.EOF) {
+						b.Fatal(err)
+					}
+				}
+				continue
+			}
+			if _, err := record.ReadToken(); err != nil {
+				break
+			}
+		}
+	}
+}

@@ -53,6 +53,9 @@ type Normalizer struct {
 	result   Result
 	position int // of the next outcome in the line: the event's number in its row id
 
+	steps [maxLevels]step // how each level was come to from the one around it
+	at    int             // the level of the row at hand
+
 	arena  arena
 	levels [maxLevels]*record // of the wrapping: 0 is the line, each further one inside
 	lists  [maxLevels]scanner // of the elements at each level
@@ -64,6 +67,13 @@ type Normalizer struct {
 // maxLevels bounds how often events are wrapped: a list in a container's log in
 // a shipper's record is four.
 const maxLevels = 6
+
+// step is the way from a level to the next one inside: a member, or an element
+// of the list in a member.
+type step struct {
+	name  string
+	index int // -1 for a member
+}
 
 // record is one JSON object, read as an event and as what wraps one: shippers
 // also put the event's members beside their own.
@@ -117,6 +127,7 @@ func (n *Normalizer) take(data []byte, start int) {
 		}
 		data, start = rest, skipSpace(rest, 0)
 	}
+	n.steps[0] = step{}
 	r := n.parse(0, data, start)
 	switch {
 	case r.s.fault != faultNone:

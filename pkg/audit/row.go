@@ -32,6 +32,7 @@ func (n *Normalizer) emitRow(level int, raw []byte) {
 	row.Actor = n.actor(e, row.Actor)
 	n.fillTarget(row, e)
 
+	n.at = level
 	n.result.Rows++
 	n.position++
 	n.emit(row)
@@ -54,8 +55,7 @@ func fillEvent(row *event.Row, e *auditEvent) {
 	row.AuditID, row.EventID = e.auditID, e.auditID
 	row.RequestURI, row.Verb, row.UserAgent = e.requestURI, e.verb, e.userAgent
 	row.UserUsername = e.user.username
-	row.UserGroups = append(row.UserGroups, e.user.groups...)
-	row.SourceIPs = append(row.SourceIPs, e.sourceIPs...)
+	row.UserGroups, row.SourceIPs = e.user.groups, e.sourceIPs
 	row.ObjectRefResource = e.object.resource
 	row.ObjectRefNamespace = e.object.namespace
 	row.ObjectRefName = e.object.name

@@ -31,11 +31,15 @@ func (n *Normalizer) resolve(level int, raw, part []byte) (why verdict, settled 
 		return verdict{NotAuditEvent, "wrapped too often"}, false
 	}
 	why = r.verdict()
-	for _, candidates := range [...][]embedded{r.w.configured, r.w.embedded[:]} {
-		for _, candidate := range candidates {
+	for _, candidates := range [...]struct {
+		values []embedded
+		names  []string
+	}{{r.w.configured, n.source.EventKeys}, {r.w.embedded[:], embeddedNames[:]}} {
+		for i, candidate := range candidates.values {
 			if candidate.kind == 0 {
 				continue
 			}
+			n.steps[level+1] = step{candidates.names[i], -1}
 			inner, settled := n.open(level+1, candidate, raw, part)
 			if settled {
 				return verdict{}, true
@@ -100,7 +104,7 @@ func (n *Normalizer) openOther(level int, data []byte, start int, piece piece, r
 		n.levels[level].w.piece = piece
 		return n.resolve(level, raw, part)
 	case value[0] == '[' && level+1 < maxLevels:
-		n.list(level, value, nil)
+		n.list(level, n.steps[level].name, value, nil)
 		return verdict{}, true
 	}
 	return verdict{NotAuditEvent, "JSON, but no object"}, false
@@ -127,6 +131,7 @@ func (n *Normalizer) sequence(data []byte) {
 	for s.space(); s.pos < len(data); s.space() {
 		value := s.raw()
 		raw := value
+		n.steps[0] = step{}
 		if count == 1 {
 			raw = n.line.Bytes
 		}
@@ -146,20 +151,21 @@ func (n *Normalizer) value(value, raw []byte) {
 		n.settle(0, raw, raw)
 		return
 	}
-	n.list(0, value, wholeElement)
+	n.list(0, "", value, wholeElement)
 }
 
 // wholeElement makes rawLog the list's element instead of the event's own bytes.
 var wholeElement = []byte{}
 
 // list settles each element of an array at the given level.
-func (n *Normalizer) list(level int, array, raw []byte) {
+func (n *Normalizer) list(level int, name string, array, raw []byte) {
 	s := &n.lists[level]
 	s.reset(array, &n.arena)
 	mark := len(n.arena.buf)
 	elements := 0
 	if array[0] == '[' {
 		for more := s.enter(']'); more; more = s.next(']') {
+			n.steps[level] = step{name, elements}
 			elements++
 			element := s.raw()
 			rawLog := raw
@@ -208,11 +214,11 @@ func (n *Normalizer) takeLists(level int, raw []byte) bool {
 	}
 	switch {
 	case w.logEvents != nil && (w.messageType != "" || w.logGroup != ""):
-		n.list(level+1, w.logEvents, nil)
+		n.list(level+1, "logEvents", w.logEvents, nil)
 	case w.items != nil && n.isEventList(level):
-		n.list(level+1, w.items, nil)
+		n.list(level+1, "items", w.items, nil)
 	case w.records != nil:
-		n.list(level+1, w.records, nil)
+		n.list(level+1, "records", w.records, nil)
 	case w.resourceLogs != nil:
 		n.resourceLogs(level + 1)
 	default:
@@ -256,6 +262,7 @@ func (n *Normalizer) resourceLogs(level int) {
 						return
 					}
 					for more := s.enter(']'); more; more = s.next(']') {
+						n.steps[level] = step{"logRecords", n.position - before}
 						n.element(level, s.raw(), nil)
 						n.arena.buf = n.arena.buf[:mark]
 					}

@@ -63,6 +63,8 @@ const (
 	embeddings
 )
 
+var embeddedNames = [embeddings]string{"log_processed", "log", "message", "msg", "body", "properties"}
+
 func (w *wrapper) reset(configured int) {
 	w.labels.reset()
 	*w = wrapper{labels: w.labels, configured: w.configured[:0]}
