@@ -1,0 +1,123 @@
+package clickhouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+)
+
+// requirement is a setting that a query of ours runs with, whatever the user's
+// profile says.
+type requirement struct {
+	name  string
+	value string
+	// optional: servers before some version don't know it, and behave as wanted.
+	optional bool
+}
+
+// insertRequirements keep a batch one block from the wire to the part, and the
+// token what decides whether it is a duplicate.
+var insertRequirements = []requirement{
+	// An asynchronous insert is merged with others and its token ignored; from
+	// 26 on it is the default.
+	{name: "async_insert", value: "0"},
+	{name: "insert_deduplicate", value: "1"},
+	{name: "deduplicate_insert", value: "enable", optional: true},
+	// Views behind the table drop the rows of a repeated block as the table does,
+	// and fail the insert when they fail.
+	{name: "deduplicate_blocks_in_dependent_materialized_views", value: "1"},
+	{name: "materialized_views_ignore_errors", value: "0"},
+	// A batch of backfill touches a partition for each month.
+	{name: "max_partitions_per_insert_block", value: "0"},
+	// No splitting: larger than any batch. No squashing, one thread: the parts of
+	// a batch are one for each partition.
+	{name: "max_insert_block_size", value: "1000000000"},
+	{name: "max_insert_block_size_bytes", value: "0", optional: true},
+	{name: "min_insert_block_size_rows", value: "0"},
+	{name: "min_insert_block_size_bytes", value: "0"},
+	{name: "max_insert_threads", value: "1"},
+	// Rows are written as they come; duplicates within a batch are already gone.
+	{name: "optimize_on_insert", value: "0"},
+	// The events carry the number of duplicates.
+	{name: "send_profile_events", value: "1", optional: true},
+}
+
+// proofRequirements make the answer to "which of these rows are there" whole
+// and current: an answer cut short would have rows inserted twice.
+var proofRequirements = []requirement{
+	{name: "final", value: "0"},
+	{name: "limit", value: "0"},
+	{name: "offset", value: "0"},
+	{name: "use_query_cache", value: "0"},
+	{name: "read_overflow_mode", value: "throw"},
+	{name: "result_overflow_mode", value: "throw"},
+	{name: "set_overflow_mode", value: "throw"},
+	{name: "timeout_overflow_mode", value: "throw"},
+	{name: "transfer_overflow_mode", value: "throw"},
+	{name: "select_sequential_consistency", value: "1"},
+	{name: "enable_parallel_replicas", value: "0", optional: true},
+}
+
+func settingsOf(requirements []requirement, known map[string]bool) clickhouse.Settings {
+	settings := make(clickhouse.Settings, len(requirements)+1)
+	for _, r := range requirements {
+		if !r.optional || known[r.name] {
+			settings[r.name] = r.value
+		}
+	}
+	return settings
+}
+
+// knownSettings are those of the optional ones that the server has.
+func knownSettings(ctx context.Context, conn driver.Conn) (map[string]bool, error) {
+	rows, err := conn.Query(ctx, "SELECT name FROM system.settings")
+	if err != nil {
+		return nil, fmt.Errorf("read the server's settings: %w", err)
+	}
+	known := make(map[string]bool)
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			_ = rows.Close()
+			return nil, fmt.Errorf("read the server's settings: %w", err)
+		}
+		known[name] = true
+	}
+	if err := closeRows(rows); err != nil {
+		return nil, fmt.Errorf("read the server's settings: %w", err)
+	}
+	return known, nil
+}
+
+// refusedSettings tries each required setting and reports those that the user
+// may not set: a profile's constraint would void what the setting is for. An
+// error is a server that can't be asked.
+func refusedSettings(ctx context.Context, conn driver.Conn, known map[string]bool) ([]Problem, error) {
+	wanted := settingsOf(insertRequirements, known)
+	maps.Copy(wanted, settingsOf(proofRequirements, known))
+	wanted["insert_deduplication_token"] = "check"
+	var problems []Problem
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		value := wanted[name]
+		queryContext := clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{name: value}))
+		err := conn.Exec(queryContext, "SELECT 1")
+		var exception *clickhouse.Exception
+		switch {
+		case err == nil:
+		case errors.As(err, &exception):
+			problems = append(problems, Problem{
+				Subject: "setting " + name,
+				Found:   fmt.Sprintf("the server refuses %s = %v for this user: %s", name, value, exception.Message),
+				Mend:    fmt.Sprintf("remove the constraint on %s from the user's profile, or readonly", name),
+			})
+		default:
+			return nil, fmt.Errorf("check setting %s: %w", name, err)
+		}
+	}
+	return problems, nil
+}
