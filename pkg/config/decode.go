@@ -104,7 +104,7 @@ func integer(from, to reflect.Value) (any, error) {
 	case from.CanInt():
 		number = from.Int()
 	case from.CanUint() && from.Uint() <= 1<<62:
-		number = int64(from.Uint()) //nolint:gosec // bounded in the line above
+		number = int64(from.Uint())
 	default:
 		return nil, errors.New("needs a whole number")
 	}

@@ -101,7 +101,7 @@ func ParseDuration(text string) (time.Duration, error) {
 		if err != nil {
 			return 0, complaint
 		}
-		days = time.Duration(n) * 24 * time.Hour //nolint:gosec // at most 65,535 days
+		days = time.Duration(n) * 24 * time.Hour
 		if rest = after; rest == "" {
 			return days, nil
 		}

@@ -79,7 +79,9 @@ func ServeListener(
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = server.Close() // a request outlived its time; it must not outlive the process
 	}
-	<-served
+	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, ended)
+	}
 	if err != nil {
 		return fmt.Errorf("close admin server on %s: %w", listener.Addr(), err)
 	}

@@ -39,7 +39,7 @@ var errSilent = errors.New("failed")
 // execute runs the command line and returns the exit code.
 func (a *application) execute(ctx context.Context, arguments []string) int {
 	begun := false
-	root := a.rootCommand(&begun)
+	root := a.rootCommand(&begun) //nolint:contextcheck // each command is given ctx when it runs
 	root.SetArgs(arguments)
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)

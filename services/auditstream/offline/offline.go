@@ -66,7 +66,7 @@ func New(options Options) (*Normalizer, error) {
 	}, nil
 }
 
-// Lines, Events and Rejected count what was read and what became of it.
+// Lines counts what was read.
 func (n *Normalizer) Lines() int64 { return n.lines }
 
 // Events counts the rows written.

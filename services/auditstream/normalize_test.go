@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/klauspost/compress/gzip"
+	"github.com/stretchr/testify/require"
+
+	"github.com/auditstream/auditstream/pkg/clickhouse"
+)
+
+const receivedAt = "--received-at=2026-01-31T12:00:00Z"
+
+func TestNormalizeGolden(t *testing.T) {
+	t.Chdir("testdata")
+	got := command(t, nil, nil, "-c", "normalize.yaml", "normalize", receivedAt, "--summary", "normalize.ndjson")
+	require.Equal(t, exitFailure, got.code)
+	t.Chdir("..")
+	golden(t, "normalize.rows.golden", got.stdout)
+	golden(t, "normalize.rejected.golden", got.stderr)
+}
+
+func TestNormalizeKeysAreTheColumns(t *testing.T) {
+	input, err := os.ReadFile("testdata/normalize.ndjson")
+	require.NoError(t, err)
+	got := command(t, nil, bytes.NewReader(input), "normalize")
+	line, _, _ := strings.Cut(got.stdout, "\n")
+	decoder := jsontext.NewDecoder(strings.NewReader(line))
+	_, err = decoder.ReadToken()
+	require.NoError(t, err)
+	var keys, columns []string
+	for decoder.PeekKind() != '}' {
+		key, err := decoder.ReadToken()
+		require.NoError(t, err)
+		keys = append(keys, key.String())
+		require.NoError(t, decoder.SkipValue())
+	}
+	for _, column := range clickhouse.Columns() {
+		columns = append(columns, column.Name)
+	}
+	require.Len(t, columns, 69)
+	require.Equal(t, columns, keys)
+}
+
+func compress(t *testing.T, text []byte) []byte {
+	t.Helper()
+	var compressed bytes.Buffer
+	writer := gzip.NewWriter(&compressed)
+	_, err := writer.Write(text)
+	require.NoError(t, err)
+	require.NoError(t, writer.Close())
+	return compressed.Bytes()
+}
+
+func TestNormalizeReadsGzipByContent(t *testing.T) {
+	plain, err := os.ReadFile("testdata/normalize.ndjson")
+	require.NoError(t, err)
+	// Two members, as appended files are.
+	half := bytes.IndexByte(plain, '\n') + 1
+	compressed := append(compress(t, plain[:half]), compress(t, plain[half:])...)
+	fromPlain := command(t, nil, bytes.NewReader(plain), "normalize", receivedAt)
+	fromGzip := command(t, nil, bytes.NewReader(compressed), "normalize", receivedAt, "-")
+	require.Equal(t, fromPlain, fromGzip)
+	require.NotEmpty(t, fromPlain.stdout)
+
+	cut := command(t, nil, bytes.NewReader(compressed[:len(compressed)-20]), "normalize", receivedAt)
+	require.Equal(t, exitFailure, cut.code)
+	require.Contains(t, cut.stderr, ": object-corrupt: gzip: unexpected EOF")
+}
+
+func TestNormalizeLines(t *testing.T) {
+	event := `{"kind":"Event","auditID":"a","stage":"ResponseComplete","verb":"get"}`
+	for name, one := range map[string]struct {
+		input    string
+		code     int
+		rows     int
+		rejected []string
+	}{
+		"empty":             {"", exitOK, 0, nil},
+		"blank":             {"\n \n\r\n", exitOK, 0, nil},
+		"no line end":       {event, exitOK, 1, nil},
+		"CR LF":             {event + "\r\n" + event, exitOK, 2, nil},
+		"bad between":       {event + "\n{\n" + event, exitFailure, 2, []string{"stdin:2: not-json: "}},
+		"too long":          {event + "\n" + strings.Repeat("x", 5000) + "\r\n" + event, exitFailure, 2, []string{"stdin:2: line-too-long: "}},
+		"too long at end":   {event + "\n" + strings.Repeat("x", 200_000), exitFailure, 1, []string{"stdin:2: line-too-long: "}},
+		"over by one":       {strings.Repeat("x", 4097), exitFailure, 0, []string{"stdin:1: line-too-long: "}},
+		"at the limit, bad": {strings.Repeat("x", 4096) + "\r\n", exitFailure, 0, []string{"stdin:1: not-json: "}},
+		"two bytes":         {"{}", exitFailure, 0, []string{"stdin:1: not-audit-event: "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := command(t, []string{"AUDITSTREAM_TOPICS_LINE_LIMIT=4KiB"}, strings.NewReader(one.input), "normalize")
+			require.Equal(t, one.code, got.code, got.stderr)
+			require.Equal(t, one.rows, strings.Count(got.stdout, "\n"))
+			lines := strings.Split(strings.TrimSuffix(got.stderr, "\n"), "\n")
+			if len(one.rejected) == 0 {
+				lines = nil
+			}
+			require.Len(t, lines, len(one.rejected), got.stderr)
+			for i, want := range one.rejected {
+				require.True(t, strings.HasPrefix(lines[i], want), "%q, want %q", lines[i], want)
+			}
+		})
+	}
+}
+
+func TestNormalizeGoesOnAfterAMissingFile(t *testing.T) {
+	got := command(t, nil, nil, "normalize", receivedAt, "testdata/missing", "testdata", "testdata/normalize.ndjson")
+	require.Equal(t, exitFailure, got.code)
+	require.Contains(t, got.stderr, "open testdata/missing: no such file or directory")
+	require.Contains(t, got.stderr, "read testdata: is a directory")
+	require.NotEmpty(t, got.stdout)
+}
+
+// Every sample that there is, in the forms real shippers give it: no line
+// without an outcome, and every row valid JSON with a time and an id.
+func TestNormalizeCorpus(t *testing.T) {
+	corpus := os.Getenv("AUDITSTREAM_CORPUS")
+	if corpus == "" {
+		corpus = "../../../shared/corpus"
+	}
+	files, err := filepath.Glob(filepath.Join(corpus, "audit_events", "*.ndjson"))
+	require.NoError(t, err)
+	if len(files) == 0 {
+		t.Skipf("no audit logs in %s; AUDITSTREAM_CORPUS names a folder of them", corpus)
+	}
+	got := command(t, nil, nil, append([]string{"normalize", "--summary"}, files...)...)
+	require.Contains(t, []int{exitOK, exitFailure}, got.code)
+	require.NotEmpty(t, got.stdout)
+	ids := map[string]bool{}
+	for line := range strings.Lines(got.stdout) {
+		var row struct{ ID, EventTime string }
+		require.NoError(t, json.Unmarshal([]byte(line), &row))
+		require.NotEmpty(t, row.EventTime)
+		require.False(t, ids[row.ID], "%s twice", row.ID)
+		ids[row.ID] = true
+	}
+}
