@@ -53,7 +53,7 @@ func agree(t *testing.T, files []string, atLeast int) {
 			if bytes.Contains(line, []byte("authorization_k8s_io")) {
 				continue // an annotation that a shipper renamed
 			}
-			if json.Unmarshal(line, &want) != nil || want.Verb == "" || want.Level == "default" || bytes.Count(line, []byte(`"verb":`)) != 1 {
+			if json.Unmarshal(line, &want) != nil || want.AuditID == "" || want.Verb == "" || want.Level == "default" || bytes.Count(line, []byte(`"verb":`)) != 1 {
 				continue
 			}
 			result := normalizer.Normalize(testSource, Line{Bytes: line, ObjectID: testObject, Number: 1}, func(row *event.Row) {

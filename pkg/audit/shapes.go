@@ -217,15 +217,17 @@ func (n *Normalizer) takeLists(level int, raw []byte) bool {
 		n.list(level+1, "logEvents", w.logEvents, nil)
 	case w.items != nil && n.isEventList(level):
 		n.list(level+1, "items", w.items, nil)
-	case w.records != nil:
+	case isArray(w.records):
 		n.list(level+1, "records", w.records, nil)
-	case w.resourceLogs != nil:
+	case isArray(w.resourceLogs):
 		n.resourceLogs(level + 1)
 	default:
 		return false
 	}
 	return true
 }
+
+func isArray(value []byte) bool { return len(value) > 0 && value[0] == '[' }
 
 // isEventList says whether `items` are audit events: by the list's kind, and
 // without one by whether an item is an event.
@@ -234,7 +236,7 @@ func (n *Normalizer) isEventList(level int) bool {
 	if r.e.kind == "EventList" {
 		return r.e.apiVersion == "" || hasPrefix(r.e.apiVersion, "audit.k8s.io/")
 	}
-	if r.e.kind != "" || r.w.items[0] != '[' {
+	if r.e.kind != "" || !isArray(r.w.items) {
 		return false
 	}
 	s := &n.lists[level+1]

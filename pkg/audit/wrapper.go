@@ -133,7 +133,7 @@ func (w *wrapper) member(s *scanner, key string, configured []string) bool {
 		w.foreign |= foreignLogEntry
 		s.skip()
 	case "logName":
-		if strings.HasPrefix(s.text(), "projects/") {
+		if name := s.text(); hasPrefix(name, "projects/") || strings.Contains(name, "cloudaudit.googleapis.com") {
 			w.foreign |= foreignLogEntry
 		}
 	default:
