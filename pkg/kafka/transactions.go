@@ -191,8 +191,11 @@ func newTransaction(ctx context.Context, client *kgo.Client, records []*kgo.Reco
 			tx.failure.CompareAndSwap(nil, &produceError{err})
 		}
 	}
-	for _, record := range records { // in order within each partition
-		tx.next.set(record.Topic, record.Partition, record.Offset+1)
+	// Records come in order within each partition, and in runs of one.
+	for i, record := range records {
+		if i+1 == len(records) || records[i+1].Partition != record.Partition || records[i+1].Topic != record.Topic {
+			tx.next.set(record.Topic, record.Partition, record.Offset+1)
+		}
 	}
 	return tx
 }

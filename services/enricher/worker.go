@@ -1,0 +1,165 @@
+package enricher
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/auditstream/auditstream/pkg/audit"
+	"github.com/auditstream/auditstream/pkg/event"
+	"github.com/auditstream/auditstream/pkg/identity"
+	"github.com/auditstream/auditstream/topics"
+)
+
+// block is a run of lines and what became of them.
+type block struct {
+	lines   []*kgo.Record
+	records []kgo.Record
+	arena   arena
+	tally   tally
+	ready   chan struct{}
+}
+
+func (b *block) reset(lines []*kgo.Record) {
+	b.lines = lines
+	clear(b.records)
+	b.records = b.records[:0]
+	b.arena.reset()
+	b.tally = tally{}
+	b.ready = make(chan struct{})
+}
+
+// worker normalizes lines on one goroutine at a time.
+type worker struct {
+	work       *work
+	normalizer *audit.Normalizer
+	emit       func(*event.Row)
+
+	// Of the line at hand.
+	block  *block
+	line   topics.RawLine
+	record *kgo.Record
+	events int // rows so far
+}
+
+func newWorker(work *work, normalizer *audit.Normalizer) *worker {
+	w := &worker{work: work, normalizer: normalizer}
+	w.emit = w.row
+	return w
+}
+
+func (w *worker) do(b *block) {
+	w.block = b
+	for _, record := range b.lines {
+		w.take(record)
+	}
+	w.block, w.record = nil, nil
+	close(b.ready)
+}
+
+// take gives one line its outcomes.
+func (w *worker) take(record *kgo.Record) {
+	w.record = record
+	tally := &w.block.tally
+	tally.lines++
+	tally.bytesIn += len(record.Value)
+
+	line, err := topics.DecodeRawLine(record)
+	w.line = line
+	if err != nil {
+		w.reject(topics.ReasonMalformedRecord, err.Error(), record.Value, 0)
+		return
+	}
+	source, known := w.work.sources[line.Source]
+	if !known {
+		w.reject(topics.ReasonUnknownSource, fmt.Sprintf("source %q is not in the configuration", line.Source), line.Bytes, 0)
+		return
+	}
+	before := len(w.block.records)
+	result := w.normalizer.Normalize(source, audit.Line{
+		Bytes: line.Bytes, ObjectID: line.Object, Number: line.Line, ReceivedAt: line.ReceivedAt,
+	}, w.emit)
+	for i := range result.Rejections {
+		rejection := &result.Rejections[i]
+		w.reject(topics.Reason(rejection.Reason), rejection.Detail, rejection.Part, rejection.Event)
+	}
+	for _, skip := range result.Skips {
+		tally.skip(skip.Reason, skip.Count)
+	}
+	if len(w.block.records) == before && len(result.Skips) == 0 {
+		// The normalizer promises otherwise; a line must not vanish if it errs.
+		w.reject(topics.Reason(audit.NotAuditEvent), errNoOutcome.Error(), line.Bytes, 0)
+	}
+}
+
+var errNoOutcome = errors.New("the line gave no outcome")
+
+// row encodes one event. What the row points to is gone after it.
+func (w *worker) row(row *event.Row) {
+	b := w.block
+	value := b.arena.append(2*len(row.RawLog)+rowOverhead, func(dst []byte) []byte {
+		return topics.AppendNormalized(dst, row)
+	})
+	if len(value) > w.work.limits.normalized {
+		_, _, number, _ := identity.ParseRowID(row.ID)
+		w.reject(topics.ReasonLineTooLong, fmt.Sprintf("the normalized record has %d bytes, %d fit into the topic",
+			len(value), w.work.limits.normalized), row.RawLog, number)
+		return
+	}
+	b.records = append(b.records, kgo.Record{
+		Topic: w.work.names.Normalized,
+		Key:   b.arena.copyText(partitionKey(row.ID)),
+		Value: value,
+	})
+	b.tally.rows++
+	b.tally.bytesOut += len(value)
+}
+
+// rowOverhead is what a row has beside copies of the line's text, usually.
+const rowOverhead = 1024
+
+// partitionKey makes the same row come to the same partition whenever it comes
+// again, and so to the same shard of the table, where it collapses with itself.
+// A thousand lines of an object share a key: batches stay together, a large
+// object spreads.
+func partitionKey(id string) string {
+	const key = identity.ObjectIDLength + 1 + 9
+	if len(id) < key {
+		return id
+	}
+	return id[:key]
+}
+
+// reject makes a dead letter. The bytes are copied: they may lie in the
+// normalizer's buffers.
+func (w *worker) reject(reason topics.Reason, detail string, part []byte, number int) {
+	if limit := w.work.limits.deadLetter; len(part) > limit {
+		detail = fmt.Sprintf("%s (cut, it has %d bytes)", detail, len(part))
+		part = part[:limit]
+	}
+	object := w.line.Object
+	if len(object) != identity.ObjectIDLength {
+		object = ""
+	}
+	letter := topics.DeadLetterRecord{
+		Stage:      Stage,
+		Reason:     reason,
+		Error:      detail,
+		Topic:      w.record.Topic,
+		Partition:  w.record.Partition,
+		Offset:     w.record.Offset,
+		Source:     w.line.Source[:min(len(w.line.Source), maxSource)],
+		Object:     object,
+		Line:       max(w.line.Line, 0),
+		Event:      number,
+		ReceivedAt: max(w.line.ReceivedAt, 0),
+		Bytes:      w.block.arena.copy(part),
+	}
+	w.block.records = append(w.block.records, *letter.Record(w.work.names.DeadLetter))
+	w.block.tally.reject(reason)
+	w.block.tally.bytesOut += len(part)
+}
+
+// maxSource is more than any configured source id; a header can be anything.
+const maxSource = 1024
