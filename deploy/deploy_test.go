@@ -4,6 +4,7 @@
 package deploy_test
 
 import (
+	"flag"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,8 +14,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/auditstream/auditstream/pkg/clickhouse"
 	"github.com/auditstream/auditstream/pkg/config"
 )
+
+var update = flag.Bool("update", false, "write the DDL files anew")
 
 type composeFile struct {
 	Services map[string]composeService
@@ -116,4 +120,25 @@ func TestImageIsStaticAndNotRoot(t *testing.T) {
 	require.NoError(t, err)
 	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindSubmatch(module)
 	require.Contains(t, text, "ARG GO_VERSION="+string(version[1])+"\n")
+}
+
+// The DDL for those who make the table by hand is what `auditstream schema print`
+// prints, for one server and for a cluster.
+func TestDDLIsTheOneOfTheCode(t *testing.T) {
+	single := config.Default().ClickHouse
+	cluster := single
+	cluster.Cluster = "main"
+	for name, cfg := range map[string]config.ClickHouse{
+		"kubernetes_audit_logs.sql":         single,
+		"kubernetes_audit_logs_cluster.sql": cluster,
+	} {
+		path := filepath.Join("clickhouse", name)
+		want := clickhouse.Print(cfg)
+		if *update {
+			require.NoError(t, os.WriteFile(path, []byte(want), 0o644))
+		}
+		got, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, want, string(got), "go test ./deploy -update writes it anew")
+	}
 }

@@ -1,0 +1,136 @@
+// Command bench measures the stages between the topics and, in the same run on
+// the same machine, what each is up against: a bare pass over the same JSON's
+// tokens, a bare transactional copy of the same records, an insert of the same
+// columns built beforehand. Ratios say more than figures: they hold on slow
+// machines, too. It never fails because a machine is slow.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"text/tabwriter"
+
+	"github.com/auditstream/auditstream/pkg/embedded"
+)
+
+// figure is a line of the table: what was measured, its ceiling, and the target
+// for their ratio.
+type figure struct {
+	name           string
+	value, ceiling float64
+	unit           string
+	against        string // what the ceiling is
+	ratio          float64
+	target         float64
+	atMost         bool // the ratio is to be at most target, else at least
+}
+
+func (f figure) met() bool {
+	if f.atMost {
+		return f.ratio <= f.target
+	}
+	return f.ratio >= f.target
+}
+
+// options of a run.
+type options struct {
+	events  int
+	seed    uint64
+	log     *slog.Logger
+	scratch string
+}
+
+func main() {
+	embedded.RunChildIfAsked()
+	os.Exit(run())
+}
+
+func run() int {
+	var o options
+	var verbose bool
+	flag.IntVar(&o.events, "events", 100_000, "events through the enricher and the sink")
+	flag.Uint64Var(&o.seed, "seed", 1, "of the generated events")
+	flag.BoolVar(&verbose, "v", false, "show the servers' and the stages' logs")
+	flag.Parse()
+	level := slog.LevelError
+	if verbose {
+		level = slog.LevelInfo
+	}
+	o.log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := measure(ctx, o, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	return 0
+}
+
+func measure(ctx context.Context, o options, out io.Writer) (err error) {
+	if o.scratch, err = os.MkdirTemp("", "auditstream-bench-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(o.scratch)
+	fmt.Fprintf(out, "%s %s/%s, %d processors, %d events\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), o.events)
+	var figures []figure
+	for _, part := range []struct {
+		name string
+		run  func(context.Context, options) ([]figure, error)
+	}{
+		{"normalizer", benchNormalizer},
+		{"enricher", benchEnricher},
+		{"sink", benchSink},
+	} {
+		fmt.Fprintf(out, "measuring the %s …\n", part.name)
+		measured, err := part.run(ctx, o)
+		if err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
+		figures = append(figures, measured...)
+	}
+	fmt.Fprintln(out)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "figure\tvalue\tceiling\tratio\ttarget\t\tceiling is")
+	for _, f := range figures {
+		if f.target == 0 && !f.atMost {
+			fmt.Fprintf(table, "%s\t%s\t\t\t\t\t%s\n", f.name, amount(f.value, f.unit), f.against)
+			continue
+		}
+		verdict, bound := "not met", "≥"
+		if f.met() {
+			verdict = "met"
+		}
+		if f.atMost {
+			bound = "≤"
+		}
+		ceiling, ratio := amount(f.ceiling, f.unit), fmt.Sprintf("%.2f", f.ratio)
+		if f.ceiling == 0 {
+			ceiling, ratio = "", amount(f.value, "")
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s %g\t%s\t%s\n", f.name, amount(f.value, f.unit), ceiling, ratio, bound, f.target, verdict, f.against)
+	}
+	return table.Flush()
+}
+
+func amount(value float64, unit string) string {
+	text := fmt.Sprintf("%.0f", value)
+	switch {
+	case value < 10 && value != float64(int64(value)):
+		text = fmt.Sprintf("%.2f", value)
+	case unit == "MB/s":
+		text = fmt.Sprintf("%.0f", value)
+	}
+	for at := len(text) - 3; at > 0 && len(text) > 4; at -= 3 {
+		text = text[:at] + "," + text[at:]
+	}
+	if unit == "" {
+		return text
+	}
+	return text + " " + unit
+}
