@@ -1,0 +1,184 @@
+package split
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/auditstream/auditstream/topics"
+)
+
+// headerNotBefore, on a record of `objects`, is the time (ms) before which it
+// need not be tried again.
+const headerNotBefore = "notBefore"
+
+// longestWait is how long a transaction waits for a later try to become due when
+// there is nothing else to do. It bounds how long a new object may wait, and
+// how often a waiting one is put back.
+const longestWait = time.Second
+
+// expectedRatio of decompressed to stored bytes, to guess from its stored size
+// whether an object is large. Audit logs are repetitive.
+const expectedRatio = 10
+
+// piece is one record's bounded piece of work.
+type piece struct {
+	record *kgo.Record
+	object topics.Object // its position moves with the lines that are produced
+
+	held   *stream    // open, when there is one
+	placed bool       // has a place among the open streams
+	budget *allowance // what it may read
+
+	// What came of it.
+	begun    bool // it was read at all
+	answered bool // the store said something about the object
+	progress bool // the position has moved
+	ended    bool // the last line is produced
+
+	receivedAt int64 // ms; when the store received the object, once it has said so
+	err        error
+}
+
+// allowance is a number of decompressed bytes, drawn on by several.
+type allowance struct{ left atomic.Int64 }
+
+func newAllowance(n int64) *allowance {
+	a := new(allowance)
+	a.left.Store(n)
+	return a
+}
+
+// plan is one transaction's work.
+type plan struct {
+	pieces []*piece // all that need a conclusion
+	large  []*piece // to read, each with its own budget
+	small  []*piece // to read while the shared budget lasts
+}
+
+// plan sorts the records: what is a duplicate or not understood is dealt with
+// at once, what is not due or finds no place is postponed, the rest is read.
+func (s *Splitter) plan(stopping context.Context, tx transaction) plan {
+	var work plan
+	var later []*piece
+	earliest := time.Now().Add(longestWait)
+	for _, record := range tx.Records() {
+		p := s.accept(tx, record)
+		if p == nil {
+			continue
+		}
+		work.pieces = append(work.pieces, p)
+		if due := notBefore(record); time.Now().Before(due) {
+			later = append(later, p)
+			if due.Before(earliest) {
+				earliest = due
+			}
+			continue
+		}
+		s.place(&work, p)
+	}
+	if len(later) > 0 && len(later) == len(tx.Records()) {
+		// Without a pause, putting them back would be all that happens.
+		wait(stopping, time.Until(earliest))
+		for _, p := range later {
+			if !time.Now().Before(notBefore(p.record)) {
+				s.place(&work, p)
+			}
+		}
+	}
+	s.share(&work)
+	return work
+}
+
+func wait(stopping context.Context, pause time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-stopping.Done():
+	case <-timer.C:
+	}
+}
+
+// accept makes a piece of work of a record, or deals with it and gives nil.
+func (s *Splitter) accept(tx transaction, record *kgo.Record) *piece {
+	object, err := topics.DecodeObject(record.Value)
+	if err == nil && object.Splitting != "" && object.Splitting != topics.SplitLines {
+		err = fmt.Errorf("%w: splitting %q is not known to this version", topics.ErrMalformed, object.Splitting)
+	}
+	p := &piece{record: record, object: object}
+	if err != nil {
+		p.object = topics.Object{}
+		s.deadLetter(tx, p, topics.ReasonMalformedRecord, err)
+		return nil
+	}
+	if object.Cause.Announces() && !s.dedupe.isFirst(&object, record) {
+		s.metrics.objects.WithLabelValues(outcomeDuplicate).Inc()
+		s.log.Debug("announced before, skipped", "object", object.URI(), "id", object.ID, "offset", record.Offset)
+		return nil
+	}
+	switch alias := s.opts.Store.Alias(); {
+	case !s.sources[object.Source]:
+		err = fmt.Errorf("source %q is not in the configuration", object.Source)
+	case object.Endpoint != alias:
+		err = fmt.Errorf("the object is in the store %q, the configured one is %q", object.Endpoint, alias)
+	default:
+		return p
+	}
+	s.deadLetter(tx, p, topics.ReasonUnknownSource, err)
+	return nil
+}
+
+// place decides whether the piece is read in this transaction. One that isn't
+// stays as it is and is postponed in the end.
+func (s *Splitter) place(work *plan, p *piece) {
+	if p.held = s.streams.take(keyOf(&p.object)); p.held != nil {
+		p.placed = true
+		work.large = append(work.large, p)
+		return
+	}
+	if p.object.FromByte == 0 && p.object.Size <= int64(s.opts.Fetcher.SliceSize)/(4*expectedRatio) {
+		work.small = append(work.small, p)
+		return
+	}
+	if s.streams.reserve() {
+		p.placed = true
+		work.large = append(work.large, p)
+	}
+}
+
+// share divides the transaction's bytes: small objects take from one half in
+// turn, large ones have equal parts of the other; or all of it where only one
+// kind is there.
+func (s *Splitter) share(work *plan) {
+	total := int64(s.opts.Fetcher.SliceSize)
+	forLarge := total
+	if len(work.small) > 0 {
+		forLarge = total / 2
+	}
+	if len(work.large) == 0 {
+		forLarge = 0
+	}
+	for _, p := range work.large {
+		p.budget = newAllowance(forLarge / int64(len(work.large)))
+	}
+	shared := newAllowance(total - forLarge)
+	for _, p := range work.small {
+		p.budget = shared
+	}
+}
+
+// notBefore is when a record is due; long ago for most.
+func notBefore(record *kgo.Record) time.Time {
+	for i := range record.Headers {
+		if record.Headers[i].Key == headerNotBefore {
+			if ms, err := strconv.ParseInt(string(record.Headers[i].Value), 10, 64); err == nil {
+				return time.UnixMilli(ms)
+			}
+		}
+	}
+	return time.Time{}
+}
