@@ -199,7 +199,11 @@ func (h stageHeap) Less(i, j int) bool {
 	return h[i].at < h[j].at || h[i].at == h[j].at && h[i].order < h[j].order
 }
 func (h stageHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *stageHeap) Push(x any)   { *h = append(*h, x.(stageDue)) } //nolint:forcetypeassert // only stageDue is pushed
+
+func (h *stageHeap) Push(x any) {
+	due, _ := x.(stageDue) // nothing else is pushed
+	*h = append(*h, due)
+}
 func (h *stageHeap) Pop() any {
 	last := len(*h) - 1
 	x := (*h)[last]

@@ -109,7 +109,6 @@ To run it against your own Kafka, ClickHouse and S3, write auditstream.yaml, the
 	root.AddCommand(
 		a.upCommand(),
 		a.demoCommand(),
-		a.demoCommand(),
 		a.fetcherCommand(),
 		a.enricherCommand(),
 		a.sinkCommand(),

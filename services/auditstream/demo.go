@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -181,23 +182,20 @@ func demoConfig(directory string, geoip []string) config.Config {
 // shows what is there. The pipeline runs beside it and stops when it returns.
 func (d *demo) drive(ctx context.Context) error {
 	progress := newProgress(d)
+	write := d.writeGenerated
+	if d.data != "" {
+		write = d.writeData
+	}
 	writing := make(chan error, 1)
-	go func() {
-		if d.data != "" {
-			writing <- d.writeData(ctx)
-		} else {
-			writing <- d.writeGenerated(ctx)
-		}
-	}()
+	var writer sync.WaitGroup
+	defer writer.Wait()
+	writer.Go(func() { writing <- write(ctx) })
 	written := false
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			if !written {
-				<-writing
-			}
 			return ctx.Err()
 		case err := <-writing:
 			if err != nil {

@@ -97,8 +97,13 @@ func (d *demo) writeData(ctx context.Context) error {
 			}
 			return nil
 		}
-		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
-			return nil // a folder is walked, sockets and dangling links hold no logs
+		info, err := os.Stat(path)
+		if err != nil {
+			d.say("  left out   %s: %s\n", path, err)
+			return nil //nolint:nilerr // told; the others go on
+		}
+		if !info.Mode().IsRegular() {
+			return nil // a folder is walked, a socket holds no logs
 		}
 		object, count, err := d.putFile(ctx, &reader, path)
 		var unread *fs.PathError
@@ -127,12 +132,12 @@ func (d *demo) writeData(ctx context.Context) error {
 }
 
 // putFile uploads a file and says what must become of it.
-func (d *demo) putFile(ctx context.Context, reader *dataReader, path string) (*expectedObject, int64, error) {
+func (d *demo) putFile(ctx context.Context, reader *dataReader, path string) (_ *expectedObject, _ int64, err error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, 0, err
 	}
-	defer file.Close()
+	defer func() { err = errors.Join(err, file.Close()) }()
 	relative, err := filepath.Rel(d.data, path)
 	if err != nil {
 		return nil, 0, err
@@ -172,7 +177,7 @@ func (r *dataReader) read(file io.Reader, object *expectedObject) error {
 		decompressor, err := gzip.NewReader(buffered)
 		if err != nil {
 			object.unreadable = true
-			return nil
+			return nil //nolint:nilerr // an object that can't be read is what there is to say
 		}
 		compressed = true
 		lines = bufio.NewReaderSize(decompressor, 1<<20)

@@ -86,7 +86,6 @@ func copyTopic(ctx context.Context, o options, b *broker) error {
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.TransactionalID("copy"),
 		kgo.TransactionTimeout(30*time.Second),
-		kgo.RequireStableFetchOffsets(),
 	)...)
 	if err != nil {
 		return err
