@@ -79,7 +79,7 @@ type SASL struct {
 	Region  string `koanf:"region"`
 }
 
-// Topics: names and settings; `auditstream topics apply` makes them so.
+// Topics are names and settings; `auditstream topics apply` makes them so.
 type Topics struct {
 	Prefix            string `koanf:"prefix"`
 	ReplicationFactor int16  `koanf:"replicationFactor"` // -1: the broker's default
@@ -139,7 +139,7 @@ type Listing struct {
 	Interval time.Duration `koanf:"interval"`
 }
 
-// Fetcher: objects → raw.
+// Fetcher is the stage objects → raw.
 type Fetcher struct {
 	// SliceSize bounds the decompressed bytes that one transaction produces.
 	SliceSize Size `koanf:"sliceSize"`
@@ -161,7 +161,7 @@ type Fetcher struct {
 	StallTimeout time.Duration `koanf:"stallTimeout"`
 }
 
-// Enricher: raw → normalized.
+// Enricher is the stage raw → normalized.
 type Enricher struct {
 	// RecordsPerTransaction bounds the raw lines of one transaction.
 	RecordsPerTransaction int `koanf:"recordsPerTransaction"`
@@ -178,7 +178,7 @@ type GeoIP struct {
 	CheckInterval time.Duration `koanf:"checkInterval"`
 }
 
-// Sink: normalized → ClickHouse.
+// Sink is the stage normalized → ClickHouse.
 type Sink struct {
 	// A batch closes on whichever comes first.
 	BatchRows int           `koanf:"batchRows"`

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -16,10 +14,10 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/audit"
 	"github.com/auditstream/auditstream/pkg/config"
-	"github.com/auditstream/auditstream/pkg/event"
 	"github.com/auditstream/auditstream/pkg/geo"
 	"github.com/auditstream/auditstream/pkg/telemetry"
 	"github.com/auditstream/auditstream/services/auditstream/offline"
+	"github.com/auditstream/auditstream/services/auditstream/stack"
 )
 
 const standardInput = "-"
@@ -163,18 +161,15 @@ func (a *application) normalizeFile(ctx context.Context, normalizer *offline.Nor
 	return normalizer.Normalize(ctx, input)
 }
 
-// sourceType is what the column sourceType holds.
-const sourceType = "kubernetes-audit"
-
 // pickSource finds the source named id. Without an id it is the only one
 // configured, or one of nothing but a name.
 func pickSource(sources []config.Source, id string) (*audit.Source, error) {
 	if id == "" && len(sources) != 1 {
-		return &audit.Source{ID: "local", Type: sourceType}, nil
+		return &audit.Source{ID: "local", Type: stack.SourceType}, nil
 	}
 	for i := range sources {
 		if id == "" || sources[i].ID == id {
-			return auditSource(&sources[i])
+			return stack.AuditSource(&sources[i])
 		}
 	}
 	var known []string
@@ -185,28 +180,4 @@ func pickSource(sources []config.Source, id string) (*audit.Source, error) {
 		return nil, flagProblem("--source", "%q is not configured: the configuration has no sources", id)
 	}
 	return nil, flagProblem("--source", "%q is not configured; there are %s", id, strings.Join(known, ", "))
-}
-
-func auditSource(cfg *config.Source) (*audit.Source, error) {
-	source := &audit.Source{
-		WorkspaceID: cfg.Workspace, ID: cfg.ID, Type: sourceType, TTLDays: cfg.TTLDays, EventKeys: cfg.EventKeys,
-	}
-	for key, value := range cfg.Tags {
-		source.Tags.Set(key, value)
-	}
-	slices.SortFunc(source.Tags, func(a, b event.Pair) int { return strings.Compare(a.Key, b.Key) })
-	var err error
-	if cfg.APIServerAddress != "" {
-		if source.APIServerIP, err = netip.ParseAddr(cfg.APIServerAddress); err != nil {
-			return nil, fmt.Errorf("source %s: apiServerAddress: %w", cfg.ID, err)
-		}
-	}
-	for _, network := range cfg.TrustedProxies {
-		prefix, err := netip.ParsePrefix(network)
-		if err != nil {
-			return nil, fmt.Errorf("source %s: trustedProxies: %w", cfg.ID, err)
-		}
-		source.TrustedProxies = append(source.TrustedProxies, prefix)
-	}
-	return source, nil
 }

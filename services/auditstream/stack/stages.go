@@ -4,11 +4,58 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/auditstream/auditstream/pkg/audit"
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/services/auditstream/lifecycle"
+	"github.com/auditstream/auditstream/services/enricher"
+	"github.com/auditstream/auditstream/services/fetcher"
 )
 
-// NewStage makes one stage from its part of the configuration.
-func NewStage(_ context.Context, stage config.Command, _ config.Config, _ Options) (lifecycle.Task, error) {
-	return lifecycle.Task{}, fmt.Errorf("%s is not a stage", stage)
+// NewStage makes one stage from its part of the configuration. It checks, and
+// connects to nothing.
+func NewStage(ctx context.Context, stage config.Command, cfg config.Config, options Options) (lifecycle.Task, error) {
+	log := options.Log.With("stage", stage)
+	broker := cfg.Kafka
+	broker.ClientID += "-" + string(stage)
+	task := lifecycle.Task{Name: string(stage)}
+	switch stage {
+	case config.CommandFetcher:
+		made, err := fetcher.New(ctx, fetcher.Options{
+			Config: cfg.Fetcher, Sources: cfg.Sources, S3: cfg.S3, Topics: cfg.Topics, Kafka: broker,
+			Log: log, Registerer: options.Registry, Health: options.Health,
+		})
+		if err != nil {
+			return task, err
+		}
+		task.Run = made.Run
+	case config.CommandEnricher:
+		sources, err := auditSources(cfg.Sources)
+		if err != nil {
+			return task, err
+		}
+		made, err := enricher.New(enricher.Options{ //nolint:contextcheck // tokens outlive this call
+			Kafka: broker, Topics: cfg.Topics.Names(), LineLimit: int64(cfg.Topics.LineLimit),
+			Enricher: cfg.Enricher, Sources: sources,
+			Log: log, Registerer: options.Registry, Health: options.Health,
+		})
+		if err != nil {
+			return task, err
+		}
+		task.Run = made.Run
+	default:
+		return task, fmt.Errorf("%s is not a stage", stage)
+	}
+	return task, nil
+}
+
+func auditSources(configured []config.Source) (map[string]*audit.Source, error) {
+	sources := make(map[string]*audit.Source, len(configured))
+	for i := range configured {
+		source, err := AuditSource(&configured[i])
+		if err != nil {
+			return nil, err
+		}
+		sources[source.ID] = source
+	}
+	return sources, nil
 }
