@@ -40,6 +40,10 @@ var enginePackages = map[string]enginePackage{
 	"darwin/amd64": {"@chdb/lib-darwin-x64", ""},
 }
 
+// ErrEngineUnavailable is what a start fails with when there is no engine to
+// be had on this machine: no package for it, no npm, no registry.
+var ErrEngineUnavailable = errors.New("no ClickHouse engine")
+
 // FetchEngine returns the path of the ClickHouse library, which npm fetches
 // once per version (about 180 MB, 570 MB unpacked) into the user's cache
 // folder. Processes that fetch at the same time wait for each other.
@@ -54,7 +58,7 @@ func FetchEngine(ctx context.Context, log *slog.Logger) (string, error) {
 	platform := runtime.GOOS + "/" + runtime.GOARCH
 	source, known := enginePackages[platform]
 	if !known {
-		return "", fmt.Errorf("no ClickHouse engine for %s: put a clickhouse binary on PATH, or name a server in the configuration", platform)
+		return "", fmt.Errorf("%w for %s: put a clickhouse binary on PATH, or name a server in the configuration", ErrEngineUnavailable, platform)
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -98,7 +102,7 @@ func fetchEngine(ctx context.Context, folder string, source enginePackage, log *
 
 	tarball, err := packWithNPM(ctx, source, partial, log)
 	if err != nil {
-		return "", fmt.Errorf("fetch the ClickHouse engine: %w", explain(err))
+		return "", fmt.Errorf("%w: %w", ErrEngineUnavailable, explain(err))
 	}
 	if source.integrity == "" {
 		log.Warn("no integrity hash is pinned for this platform; npm checked the registry's", "package", source.name)

@@ -1,0 +1,153 @@
+package servers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/stretchr/testify/require"
+
+	"github.com/auditstream/auditstream/pkg/embedded"
+)
+
+const clickHouseVariable = "AUDITSTREAM_TEST_CLICKHOUSE"
+
+// ClickHouseServer is a server with a database for one test.
+type ClickHouseServer struct {
+	Address  string // of the native protocol
+	Database string
+	Username string
+	Password string
+
+	// Engine is the embedded engine, for tests that kill it; only OwnClickHouse
+	// sets it.
+	Engine *embedded.ClickHouse
+}
+
+var sharedEngine = sync.OnceValues(func() (*embedded.ClickHouse, error) {
+	folder, err := sharedFolder("clickhouse")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := startContext()
+	defer cancel()
+	engine, err := embedded.StartClickHouse(ctx, embedded.ClickHouseOptions{Directory: folder, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	atEnd.add(engine.Close)
+	return engine, nil
+})
+
+// ClickHouse returns a server, the environment's or one shared by this test
+// process, with a fresh database that is dropped after the test.
+func ClickHouse(t testing.TB) *ClickHouseServer {
+	t.Helper()
+	server := namedClickHouse()
+	if server == nil {
+		engine, err := sharedEngine()
+		requireEngine(t, err)
+		server = &ClickHouseServer{Address: engine.Address(), Username: "default"}
+	}
+	server.createDatabase(t)
+	return server
+}
+
+// OwnClickHouse starts an engine for this test alone, to be killed, whatever
+// the environment names.
+func OwnClickHouse(t testing.TB) *ClickHouseServer {
+	t.Helper()
+	ctx, cancel := startContext()
+	defer cancel()
+	engine, err := embedded.StartClickHouse(ctx, embedded.ClickHouseOptions{Directory: t.TempDir(), Log: log})
+	requireEngine(t, err)
+	t.Cleanup(func() { require.NoError(t, engine.Close()) })
+	server := &ClickHouseServer{Address: engine.Address(), Username: "default", Engine: engine}
+	server.createDatabase(t)
+	return server
+}
+
+func requireEngine(t testing.TB, err error) {
+	t.Helper()
+	if errors.Is(err, embedded.ErrEngineUnavailable) {
+		unavailable(t, "%v", err)
+	}
+	require.NoError(t, err)
+}
+
+// Conn returns a connection to the test's database, closed after the test.
+func (s *ClickHouseServer) Conn(t testing.TB) driver.Conn {
+	t.Helper()
+	connection, err := s.open(s.Database)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, connection.Close()) })
+	return connection
+}
+
+func (s *ClickHouseServer) open(database string) (driver.Conn, error) {
+	return clickhouse.Open(&clickhouse.Options{
+		Addr: []string{s.Address},
+		Auth: clickhouse.Auth{Database: database, Username: s.Username, Password: s.Password},
+	})
+}
+
+func (s *ClickHouseServer) createDatabase(t testing.TB) {
+	t.Helper()
+	s.Database = strings.ReplaceAll(Name(t, "test"), "-", "_")
+	require.NoError(t, s.execute("CREATE DATABASE "+s.Database))
+	t.Cleanup(func() {
+		// A killed engine may be on its way back.
+		deadline := time.Now().Add(30 * time.Second)
+		err := s.execute("DROP DATABASE IF EXISTS " + s.Database)
+		for s.Engine != nil && err != nil && time.Now().Before(deadline) {
+			err = s.execute("DROP DATABASE IF EXISTS " + s.Database)
+		}
+		require.NoError(t, err)
+	})
+}
+
+// execute runs a statement outside of the test's context, which is over when
+// cleaning up.
+func (s *ClickHouseServer) execute(statement string) (err error) {
+	connection, err := s.open("default")
+	if err != nil {
+		return fmt.Errorf("open %s: %w", s.Address, err)
+	}
+	defer func() { err = errors.Join(err, connection.Close()) }()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if s.Engine != nil {
+		if err := s.Engine.WaitReady(ctx); err != nil {
+			return err
+		}
+	}
+	if err := connection.Exec(ctx, statement); err != nil {
+		return fmt.Errorf("%s: %w", statement, err)
+	}
+	return nil
+}
+
+// namedClickHouse is the server that the environment names, nil without one.
+func namedClickHouse() *ClickHouseServer {
+	named := os.Getenv(clickHouseVariable)
+	if named == "" {
+		return nil
+	}
+	server := &ClickHouseServer{Username: "default"}
+	parts := strings.SplitN(named, ",", 3) // a password may hold commas
+	server.Address = parts[0]
+	if len(parts) > 1 && parts[1] != "" {
+		server.Username = parts[1]
+	}
+	if len(parts) > 2 {
+		server.Password = parts[2]
+	}
+	return server
+}
