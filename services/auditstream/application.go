@@ -29,6 +29,7 @@ type application struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	environ        []string
+	endAtOnce      func() // makes signals end the process at once; may be nil
 
 	configFile string // flag --config
 }
@@ -39,7 +40,7 @@ var errSilent = errors.New("failed")
 // execute runs the command line and returns the exit code.
 func (a *application) execute(ctx context.Context, arguments []string) int {
 	begun := false
-	root := a.rootCommand(&begun) //nolint:contextcheck // each command is given ctx when it runs
+	root := a.rootCommand(&begun)
 	root.SetArgs(arguments)
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
@@ -55,6 +56,9 @@ func (a *application) execute(ctx context.Context, arguments []string) int {
 	case errors.As(err, &problems):
 		a.complain("%s\n", problems)
 		return exitUsage
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		a.complain("auditstream: interrupted\n")
+		return exitFailure
 	case !begun:
 		a.complain("auditstream: %s\nRun 'auditstream --help', or --help after a command, for how to use it.\n", err)
 		return exitUsage

@@ -4,6 +4,8 @@ package main
 
 import (
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/auditstream/auditstream/pkg/embedded"
 )
@@ -18,10 +20,11 @@ func run() int {
 	ctx, release := untilSignal(os.Stderr, os.Exit)
 	defer release()
 	app := &application{
-		stdin:   os.Stdin,
-		stdout:  os.Stdout,
-		stderr:  os.Stderr,
-		environ: os.Environ(),
+		stdin:     os.Stdin,
+		stdout:    os.Stdout,
+		stderr:    os.Stderr,
+		environ:   os.Environ(),
+		endAtOnce: func() { signal.Reset(syscall.SIGTERM, syscall.SIGINT) },
 	}
 	return app.execute(ctx, os.Args[1:])
 }

@@ -47,6 +47,9 @@ file's name and is not the one it has in a table.
     auditstream normalize --source production --geoip /var/lib/GeoIP *.ndjson.gz`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(command *cobra.Command, files []string) error {
+			if a.endAtOnce != nil {
+				a.endAtOnce() // there is nothing to finish, and a read of a terminal can't be cancelled
+			}
 			return a.normalize(command.Context(), flags, files)
 		},
 	}

@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 	"text/template"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/services/auditstream/lifecycle"
 	"github.com/auditstream/auditstream/services/auditstream/stack"
 )
 
@@ -40,23 +42,32 @@ Needs nothing but npm on the first run (or a clickhouse binary on PATH).
 	}
 }
 
-func (a *application) up(ctx context.Context) (err error) {
+// closeGrace is what closing the embedded servers may take after the stages.
+const closeGrace = 30 * time.Second
+
+func (a *application) up(ctx context.Context) error {
 	p, err := a.newProcess(ctx, config.CommandUp)
 	if err != nil {
 		return err
 	}
+	// The first start downloads the engine; the admin server tells until then
+	// that nothing is ready.
+	p.health.Expect("pipeline")
+	pipeline := lifecycle.Task{Name: "up", Run: func(ctx context.Context) error { return a.runPipeline(ctx, p) }}
+	return lifecycle.Run(ctx, lifecycle.Grace+closeGrace, append(p.tasks(), pipeline)...)
+}
+
+func (a *application) runPipeline(ctx context.Context, p *process) (err error) {
 	pipeline, err := stack.Start(ctx, p.cfg, p.options())
 	if err != nil {
-		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-			return nil // stopped before it was up
-		}
 		return err
 	}
 	defer func() { err = errors.Join(err, pipeline.Close()) }()
 	if err := describe(a.stdout, pipeline); err != nil {
 		return err
 	}
-	return pipeline.Run(ctx, p.tasks()...)
+	p.health.Report("pipeline", nil)
+	return pipeline.Run(ctx)
 }
 
 // whereabouts is what a user of `up` wants to know.

@@ -34,7 +34,7 @@ func ApplyTopics(ctx context.Context, cfg config.Config, log *slog.Logger) error
 // PlanTopics compares the cluster's topics with the configuration. The plan
 // lives until its client is closed.
 func PlanTopics(ctx context.Context, cfg config.Config, log *slog.Logger) (*topics.Plan, func(), error) {
-	options, err := kafka.Options(cfg.Kafka, log, nil) //nolint:contextcheck // tokens outlive this call
+	options, err := kafka.Options(cfg.Kafka, log, nil)
 	if err != nil {
 		return nil, nil, err
 	}

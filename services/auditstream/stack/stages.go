@@ -14,7 +14,7 @@ import (
 // NewStage makes one stage from its part of the configuration. It checks, and
 // connects to nothing.
 func NewStage(ctx context.Context, stage config.Command, cfg config.Config, options Options) (lifecycle.Task, error) {
-	log := options.Log.With("stage", stage)
+	log := options.Log
 	broker := cfg.Kafka
 	broker.ClientID += "-" + string(stage)
 	task := lifecycle.Task{Name: string(stage)}
@@ -22,7 +22,7 @@ func NewStage(ctx context.Context, stage config.Command, cfg config.Config, opti
 	case config.CommandFetcher:
 		made, err := fetcher.New(ctx, fetcher.Options{
 			Config: cfg.Fetcher, Sources: cfg.Sources, S3: cfg.S3, Topics: cfg.Topics, Kafka: broker,
-			Log: log, Registerer: options.Registry, Health: options.Health,
+			Log: log.With("stage", stage), Registerer: options.Registry, Health: options.Health,
 		})
 		if err != nil {
 			return task, err
@@ -33,7 +33,7 @@ func NewStage(ctx context.Context, stage config.Command, cfg config.Config, opti
 		if err != nil {
 			return task, err
 		}
-		made, err := enricher.New(enricher.Options{ //nolint:contextcheck // tokens outlive this call
+		made, err := enricher.New(enricher.Options{
 			Kafka: broker, Topics: cfg.Topics.Names(), LineLimit: int64(cfg.Topics.LineLimit),
 			Enricher: cfg.Enricher, Sources: sources,
 			Log: log, Registerer: options.Registry, Health: options.Health,
