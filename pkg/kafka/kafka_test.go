@@ -24,24 +24,16 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/kafka"
+	"github.com/auditstream/auditstream/tests/servers"
 )
 
 const patience = 90 * time.Second
 
-// eachKafka runs the test against kfake, and against the brokers that
-// AUDITSTREAM_TEST_KAFKA names.
+func TestMain(m *testing.M) { servers.Main(m) }
+
 func eachKafka(t *testing.T, test func(t *testing.T, k *broker)) {
 	t.Helper()
-	t.Run("kfake", func(t *testing.T) {
-		t.Parallel()
-		cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
-		require.NoError(t, err)
-		t.Cleanup(cluster.Close)
-		test(t, newBroker(t, cluster.ListenAddrs()))
-	})
-	if addresses := os.Getenv("AUDITSTREAM_TEST_KAFKA"); addresses != "" {
-		t.Run("kafka", func(t *testing.T) { test(t, newBroker(t, strings.Split(addresses, ","))) })
-	}
+	servers.EachKafka(t, func(t *testing.T, brokers []string) { test(t, newBroker(t, brokers)) })
 }
 
 type broker struct {

@@ -54,7 +54,7 @@ func Options(cfg config.Kafka, log *slog.Logger, registry prometheus.Registerer)
 		// broker drops what a retry sends twice (idempotence is franz-go's default).
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordRetries(math.MaxInt),
-		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.ZstdCompression(), kgo.NoCompression()),
+		kgo.ProducerBatchCompression(kgo.SnappyCompression(), kgo.NoCompression()),
 		kgo.MaxBufferedRecords(100_000),
 		kgo.MaxBufferedBytes(256 * mebibyte),
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditstream/auditstream/pkg/audit"
@@ -22,6 +20,7 @@ import (
 	"github.com/auditstream/auditstream/pkg/generate"
 	"github.com/auditstream/auditstream/pkg/identity"
 	"github.com/auditstream/auditstream/services/enricher"
+	"github.com/auditstream/auditstream/tests/servers"
 	"github.com/auditstream/auditstream/topics"
 )
 
@@ -40,20 +39,11 @@ type broker struct {
 	geoip     string
 }
 
-// eachKafka runs the test against kfake, and against the brokers that
-// AUDITSTREAM_TEST_KAFKA names.
+func TestMain(m *testing.M) { servers.Main(m) }
+
 func eachKafka(t *testing.T, test func(t *testing.T, k *broker)) {
 	t.Helper()
-	t.Run("kfake", func(t *testing.T) {
-		t.Parallel()
-		cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
-		require.NoError(t, err)
-		t.Cleanup(cluster.Close)
-		test(t, newBroker(t, cluster.ListenAddrs()))
-	})
-	if addresses := os.Getenv("AUDITSTREAM_TEST_KAFKA"); addresses != "" {
-		t.Run("kafka", func(t *testing.T) { test(t, newBroker(t, strings.Split(addresses, ","))) })
-	}
+	servers.EachKafka(t, func(t *testing.T, brokers []string) { test(t, newBroker(t, brokers)) })
 }
 
 func newBroker(t testing.TB, addresses []string) *broker {
