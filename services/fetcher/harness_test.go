@@ -59,7 +59,7 @@ type world struct {
 	s3       *s3.Client
 	bucket   string
 	faults   *faults
-	proxyURL string
+	proxy    *httptest.Server
 	s3Config config.S3
 	names    topics.Names
 	health   *healthRecord
@@ -98,7 +98,7 @@ func newWorld(t *testing.T) *world {
 	proxy := httptest.NewServer(w.faults)
 	t.Cleanup(proxy.Close)
 	t.Cleanup(proxy.CloseClientConnections)
-	w.proxyURL = proxy.URL
+	w.proxy = proxy
 	w.s3Config = config.S3{
 		Endpoint: proxy.URL, Alias: alias, Region: store.Region, PathStyle: true,
 		AccessKeyID: store.AccessKeyID, SecretAccessKey: config.Secret(store.SecretAccessKey),

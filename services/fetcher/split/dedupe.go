@@ -50,6 +50,7 @@ type logReader interface {
 // announcements of an object are in one partition.
 type dedupe struct {
 	log     logReader
+	counts  func(*topics.Object) bool // whether an announcement is one of ours
 	horizon time.Duration
 	most    int // announcements remembered, over all partitions
 	metrics *Metrics
@@ -60,8 +61,8 @@ type dedupe struct {
 	full       bool // said so already
 }
 
-func newDedupe(log logReader, horizon time.Duration, most int, m *Metrics, l *slog.Logger) *dedupe {
-	return &dedupe{log: log, horizon: horizon, most: most, metrics: m, slog: l, partitions: make(map[int32]*history)}
+func newDedupe(log logReader, counts func(*topics.Object) bool, horizon time.Duration, most int, m *Metrics, l *slog.Logger) *dedupe {
+	return &dedupe{log: log, counts: counts, horizon: horizon, most: most, metrics: m, slog: l, partitions: make(map[int32]*history)}
 }
 
 // load reads the history of newly assigned partitions back, each up to the
@@ -81,7 +82,7 @@ func (d *dedupe) load(ctx context.Context, positions map[int32]int64) error {
 	}
 	err = d.log.Until(ctx, positions, earliest.Add(-d.horizon), func(record *kgo.Record) {
 		object, err := topics.DecodeObject(record.Value)
-		if h := loaded[record.Partition]; err == nil && h != nil && object.Cause.Announces() {
+		if h := loaded[record.Partition]; err == nil && h != nil && object.Cause.Announces() && d.counts(&object) {
 			d.add(h, &object, record)
 		}
 	})

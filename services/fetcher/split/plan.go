@@ -115,20 +115,27 @@ func (s *Splitter) accept(tx transaction, record *kgo.Record) *piece {
 		s.deadLetter(tx, p, topics.ReasonMalformedRecord, err)
 		return nil
 	}
+	if err := s.known(&object); err != nil {
+		s.deadLetter(tx, p, topics.ReasonUnknownSource, err)
+		return nil
+	}
 	if object.Cause.Announces() && !s.dedupe.isFirst(&object, record) {
 		s.metrics.objects.WithLabelValues(outcomeDuplicate).Inc()
 		s.log.Debug("announced before, skipped", "object", object.URI(), "id", object.ID, "offset", record.Offset)
 		return nil
 	}
+	return p
+}
+
+// known tells whether the object is one of the configured sources' and store's.
+// Others are set aside and don't count as announced.
+func (s *Splitter) known(object *topics.Object) error {
 	switch alias := s.opts.Store.Alias(); {
 	case !s.sources[object.Source]:
-		err = fmt.Errorf("source %q is not in the configuration", object.Source)
+		return fmt.Errorf("source %q is not in the configuration", object.Source)
 	case object.Endpoint != alias:
-		err = fmt.Errorf("the object is in the store %q, the configured one is %q", object.Endpoint, alias)
-	default:
-		return p
+		return fmt.Errorf("the object is in the store %q, the configured one is %q", object.Endpoint, alias)
 	}
-	s.deadLetter(tx, p, topics.ReasonUnknownSource, err)
 	return nil
 }
 

@@ -74,9 +74,10 @@ func New(opts Options) *Splitter {
 		sources: make(map[string]bool, len(opts.Sources)),
 		log:     opts.Logger,
 		metrics: opts.Metrics,
-		dedupe:  newDedupe(opts.Log, opts.Fetcher.DedupeHorizon, opts.Fetcher.DedupeObjects, opts.Metrics, opts.Logger),
 		streams: newStreams(opts.Fetcher.OpenObjects, opts.Metrics),
 	}
+	s.dedupe = newDedupe(opts.Log, func(o *topics.Object) bool { return s.known(o) == nil },
+		opts.Fetcher.DedupeHorizon, opts.Fetcher.DedupeObjects, opts.Metrics, opts.Logger)
 	s.life, s.end = context.WithCancel(context.Background())
 	for i := range opts.Sources {
 		s.sources[opts.Sources[i].ID] = true
