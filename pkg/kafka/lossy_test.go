@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync/atomic"
 )
@@ -13,6 +14,7 @@ import (
 // breaks before the client has the answer.
 type lossyDialer struct {
 	key    int16
+	patch  func(frame []byte) // instead of losing the reply, change it
 	budget atomic.Int64
 	lost   atomic.Int64
 }
@@ -31,8 +33,9 @@ func (d *lossyDialer) dial(ctx context.Context, network, address string) (net.Co
 
 type lossyConn struct {
 	net.Conn
-	dialer *lossyDialer
-	armed  atomic.Bool
+	dialer  *lossyDialer
+	armed   atomic.Bool
+	patched []byte // what is left of a changed reply; only the reader's
 }
 
 var errReplyLost = errors.New("the reply was lost")
@@ -46,6 +49,14 @@ func (c *lossyConn) Write(b []byte) (int, error) {
 }
 
 func (c *lossyConn) Read(b []byte) (int, error) {
+	if len(c.patched) > 0 {
+		n := copy(b, c.patched)
+		c.patched = c.patched[n:]
+		return n, nil
+	}
+	if c.dialer.patch != nil {
+		return c.readPatched(b)
+	}
 	n, err := c.Conn.Read(b)
 	if err == nil && c.armed.CompareAndSwap(true, false) {
 		c.dialer.lost.Add(1)
@@ -53,4 +64,26 @@ func (c *lossyConn) Read(b []byte) (int, error) {
 		return 0, errReplyLost
 	}
 	return n, err
+}
+
+// readPatched reads a whole frame, so that nothing of it is out before it is
+// known to be the answer. Requests of one connection are answered in order, and
+// the client sends the next of this kind only after the answer.
+func (c *lossyConn) readPatched(b []byte) (int, error) {
+	var length [4]byte
+	if _, err := io.ReadFull(c.Conn, length[:]); err != nil {
+		return 0, err
+	}
+	frame := make([]byte, 4+binary.BigEndian.Uint32(length[:]))
+	copy(frame, length[:])
+	if _, err := io.ReadFull(c.Conn, frame[4:]); err != nil {
+		return 0, err
+	}
+	if c.armed.CompareAndSwap(true, false) {
+		c.dialer.lost.Add(1)
+		c.dialer.patch(frame)
+	}
+	n := copy(b, frame)
+	c.patched = frame[n:]
+	return n, nil
 }
