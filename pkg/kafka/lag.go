@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -70,4 +73,36 @@ func ReadLag(ctx context.Context, client *kgo.Client, group string, topics ...st
 		result = append(result, lag)
 	})
 	return result, nil
+}
+
+// lagInterval is how often WatchLag looks.
+const lagInterval = 10 * time.Second
+
+// NewLagGauge makes the gauge that WatchLag sets. Every instance of a group
+// tells the lag of all partitions.
+func NewLagGauge(stage string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "auditstream_" + stage + "_lag_records",
+		Help: "Offsets between the group's and the last stable offset, or the high watermark, of its input.",
+	}, []string{"topic", "partition", "against"})
+}
+
+// WatchLag keeps the gauge up to date until ctx is done. What can't be read is
+// left as it was: that the brokers are away shows elsewhere.
+func WatchLag(ctx context.Context, client *kgo.Client, group string, gauge *prometheus.GaugeVec, topics ...string) {
+	for ctx.Err() == nil {
+		if lags, err := ReadLag(ctx, client, group, topics...); err == nil {
+			for _, lag := range lags {
+				partition := strconv.Itoa(int(lag.Partition))
+				gauge.WithLabelValues(lag.Topic, partition, "last-stable-offset").Set(float64(lag.Stable))
+				gauge.WithLabelValues(lag.Topic, partition, "high-watermark").Set(float64(lag.HighWatermark))
+			}
+		}
+		timer := time.NewTimer(lagInterval)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
 }

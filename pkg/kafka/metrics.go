@@ -14,6 +14,7 @@ type transactionMetrics struct {
 	stopped            prometheus.Gauge
 	acceptedGaps       prometheus.Counter
 	acceptedRecords    prometheus.Counter
+	lag                *prometheus.GaugeVec
 }
 
 func newTransactionMetrics(stage string, registry prometheus.Registerer) (*transactionMetrics, error) {
@@ -50,12 +51,13 @@ func newTransactionMetrics(stage string, registry prometheus.Registerer) (*trans
 			Name: name("accepted_gap_records_total"),
 			Help: "Records missing in the gaps that were passed over.",
 		}),
+		lag: NewLagGauge(stage),
 	}
 	if registry == nil {
 		return m, nil
 	}
 	for _, collector := range []prometheus.Collector{
-		outcomes, m.seconds, m.records, m.sessions, m.stopped, m.acceptedGaps, m.acceptedRecords,
+		outcomes, m.seconds, m.records, m.sessions, m.stopped, m.acceptedGaps, m.acceptedRecords, m.lag,
 	} {
 		if err := registry.Register(collector); err != nil {
 			return nil, fmt.Errorf("register metrics of %s: %w", stage, err)
