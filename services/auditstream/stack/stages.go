@@ -6,9 +6,11 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/audit"
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/kafka"
 	"github.com/auditstream/auditstream/services/auditstream/lifecycle"
 	"github.com/auditstream/auditstream/services/enricher"
 	"github.com/auditstream/auditstream/services/fetcher"
+	"github.com/auditstream/auditstream/services/sink"
 )
 
 // NewStage makes one stage from its part of the configuration. It checks, and
@@ -36,6 +38,20 @@ func NewStage(ctx context.Context, stage config.Command, cfg config.Config, opti
 		made, err := enricher.New(enricher.Options{
 			Kafka: broker, Topics: cfg.Topics.Names(), LineLimit: int64(cfg.Topics.LineLimit),
 			Enricher: cfg.Enricher, Sources: sources,
+			Log: log, Registerer: options.Registry, Health: options.Health,
+		})
+		if err != nil {
+			return task, err
+		}
+		task.Run = made.Run
+	case config.CommandSink:
+		client, err := kafka.Options(broker, log.With("stage", stage), options.Registry)
+		if err != nil {
+			return task, err
+		}
+		made, err := sink.New(sink.Options{
+			Config: cfg.Sink, ClickHouse: cfg.ClickHouse, Topics: cfg.Topics.Names(),
+			Group: cfg.Kafka.Group + "-sink", Client: client, AcceptGap: cfg.Kafka.AcceptGap,
 			Log: log, Registerer: options.Registry, Health: options.Health,
 		})
 		if err != nil {
