@@ -190,6 +190,9 @@ func (f *Fetcher) Run(ctx context.Context) error {
 		return fmt.Errorf("fetcher: %w", err)
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
+	// A record that was sent and not answered can't be taken back while brokers
+	// are away; closing ends the wait for it. What is lost was not remembered.
+	defer context.AfterFunc(groupCtx, announcing.Close)()
 	group.Go(func() error { return listing.Run(groupCtx) })
 	group.Go(func() error {
 		return transactions.Run(groupCtx, func(ctx context.Context, tx *kafka.Transaction) error {

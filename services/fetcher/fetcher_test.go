@@ -9,6 +9,7 @@ import (
 
 	"github.com/auditstream/auditstream/services/fetcher"
 	"github.com/auditstream/auditstream/services/fetcher/split"
+	"github.com/auditstream/auditstream/tests/servers"
 )
 
 // numbered are n lines of about size bytes.
@@ -21,7 +22,11 @@ func numbered(name string, n, size int) string {
 }
 
 func TestManySmallObjects(t *testing.T) {
-	w := newWorld(t)
+	servers.EachKafka(t, manySmallObjects)
+}
+
+func manySmallObjects(t *testing.T, brokers []string) {
+	w := newWorld(t, brokers...)
 	want := make(expected)
 	for i := range 150 {
 		key := fmt.Sprintf("logs/%03d.json", i)
@@ -59,28 +64,32 @@ func TestManySmallObjects(t *testing.T) {
 func TestLargeObjectThroughAbortAndCrash(t *testing.T) {
 	for _, form := range []string{"plain", "gzip"} {
 		t.Run(form, func(t *testing.T) {
-			w := newWorld(t)
-			want := make(expected)
-			text := numbered("large", 6000, 1000) // about 23 slices
-			content := []byte(text)
-			if form == "gzip" {
-				content = zip(text[:1<<20], text[1<<20:])
-			}
-			want.lines(w.put("logs/large", content), text)
-			small := numbered("small", 10, 100)
-			want.lines(w.put("logs/small", []byte(small)), small)
-
-			// Crashes between any two steps, the third time that they are reached.
-			for _, step := range []split.Step{split.StepBegun, split.StepRead, split.StepTold} {
-				w.start(func(o *fetcher.Options) { o.AtStep = crashAt(step, 4) }).crashed()
-			}
-			// Aborts: the instance goes on, the transaction is void.
-			aborted := 0
-			r := w.start(func(o *fetcher.Options) { o.AtStep = abortEvery(5, &aborted) })
-			w.requireRaw(want)
-			require.Positive(t, aborted)
-			require.Positive(t, r.metric("auditstream_fetcher_reopened_total"))
-			w.deadLetters(0)
+			servers.EachKafka(t, func(t *testing.T, brokers []string) { largeObject(t, brokers, form) })
 		})
 	}
+}
+
+func largeObject(t *testing.T, brokers []string, form string) {
+	w := newWorld(t, brokers...)
+	want := make(expected)
+	text := numbered("large", 6000, 1000) // about 23 slices
+	content := []byte(text)
+	if form == "gzip" {
+		content = zip(text[:1<<20], text[1<<20:])
+	}
+	want.lines(w.put("logs/large", content), text)
+	small := numbered("small", 10, 100)
+	want.lines(w.put("logs/small", []byte(small)), small)
+
+	// Crashes between any two steps, the third time that they are reached.
+	for _, step := range []split.Step{split.StepBegun, split.StepRead, split.StepTold} {
+		w.start(func(o *fetcher.Options) { o.AtStep = crashAt(step, 4) }).crashed()
+	}
+	// Aborts: the instance goes on, the transaction is void.
+	aborted := 0
+	r := w.start(func(o *fetcher.Options) { o.AtStep = abortEvery(5, &aborted) })
+	w.requireRaw(want)
+	require.Positive(t, aborted)
+	require.Positive(t, r.metric("auditstream_fetcher_reopened_total"))
+	w.deadLetters(0)
 }

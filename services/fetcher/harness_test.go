@@ -5,14 +5,12 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -21,7 +19,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,18 +27,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditstream/auditstream/pkg/config"
-	"github.com/auditstream/auditstream/pkg/embedded"
 	"github.com/auditstream/auditstream/pkg/identity"
 	"github.com/auditstream/auditstream/pkg/kafka"
 	"github.com/auditstream/auditstream/services/fetcher"
 	"github.com/auditstream/auditstream/services/fetcher/split"
+	"github.com/auditstream/auditstream/tests/servers"
 	"github.com/auditstream/auditstream/topics"
 )
 
-func TestMain(m *testing.M) {
-	embedded.RunChildIfAsked()
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { servers.Main(m) }
 
 const (
 	alias      = "store"
@@ -55,6 +49,7 @@ const (
 type world struct {
 	t        *testing.T
 	brokers  []string
+	prefix   string // of topics, and the group
 	client   *kgo.Client
 	s3       *s3.Client
 	bucket   string
@@ -65,61 +60,39 @@ type world struct {
 	health   *healthRecord
 }
 
-var (
-	sharedS3   *embedded.S3
-	sharedOnce sync.Once
-	buckets    atomic.Int64
-)
-
-// objectStore is one S3 server for all tests of this process.
-func objectStore(t *testing.T) *embedded.S3 {
+// newWorld makes its own topics, group and bucket on a shared broker, or on the
+// brokers given, and a shared object store.
+func newWorld(t *testing.T, brokers ...string) *world {
 	t.Helper()
-	sharedOnce.Do(func() {
-		directory, err := os.MkdirTemp("", "auditstream-fetcher-test-")
-		require.NoError(t, err)
-		sharedS3, err = embedded.StartS3(context.Background(), embedded.S3Options{Directory: directory})
-		require.NoError(t, err)
-	})
-	require.NotNil(t, sharedS3, "the S3 server did not start")
-	return sharedS3
-}
-
-func newWorld(t *testing.T) *world {
-	t.Helper()
-	store := objectStore(t)
-	broker, err := embedded.StartKafka(t.Context(), embedded.KafkaOptions{})
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = broker.Close() })
-
-	w := &world{
-		t: t, brokers: broker.Addresses(), names: topics.NewNames(""), faults: newFaults(t, store.Endpoint()), health: newHealthRecord(),
-		bucket: fmt.Sprintf("bucket-%d", buckets.Add(1)),
+	if len(brokers) == 0 {
+		brokers = servers.Kafka(t)
 	}
-	proxy := httptest.NewServer(w.faults)
-	t.Cleanup(proxy.Close)
-	t.Cleanup(proxy.CloseClientConnections)
-	w.proxy = proxy
+	store := servers.S3(t)
+	w := &world{
+		t: t, brokers: brokers, prefix: servers.Name(t, "fetcher") + ".", faults: newFaults(t, store.Endpoint),
+		health: newHealthRecord(), bucket: store.Bucket, s3: store.Client(t),
+	}
+	w.names = topics.NewNames(w.prefix)
+	w.proxy = httptest.NewServer(w.faults)
+	t.Cleanup(w.proxy.Close)
+	t.Cleanup(w.proxy.CloseClientConnections)
 	w.s3Config = config.S3{
-		Endpoint: proxy.URL, Alias: alias, Region: store.Region, PathStyle: true,
+		Endpoint: w.proxy.URL, Alias: alias, Region: store.Region, PathStyle: true,
 		AccessKeyID: store.AccessKeyID, SecretAccessKey: config.Secret(store.SecretAccessKey),
 	}
-	w.s3 = s3.New(s3.Options{
-		BaseEndpoint: aws.String(store.Endpoint()), Region: store.Region, UsePathStyle: true,
-		Credentials: credentials.NewStaticCredentialsProvider(store.AccessKeyID, store.SecretAccessKey, ""),
-	})
-	_, err = w.s3.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &w.bucket})
-	require.NoError(t, err)
-
+	var err error
 	w.client, err = kgo.NewClient(kgo.SeedBrokers(w.brokers...))
 	require.NoError(t, err)
 	t.Cleanup(w.client.Close)
 	admin := kadm.NewClient(w.client)
-	for _, topic := range []string{w.names.Objects, w.names.Raw, w.names.DeadLetter} {
-		limit := "20000000"
+	all := []string{w.names.Objects, w.names.Raw, w.names.DeadLetter}
+	limit := "20000000"
+	for _, topic := range all {
 		created, err := admin.CreateTopic(t.Context(), partitions, 1, map[string]*string{"max.message.bytes": &limit}, topic)
 		require.NoError(t, err)
 		require.NoError(t, created.Err)
 	}
+	t.Cleanup(func() { _, _ = admin.DeleteTopics(context.Background(), all...) })
 	return w
 }
 
@@ -131,6 +104,8 @@ func (w *world) options() fetcher.Options {
 	cfg.Fetcher.Attempts = 3
 	cfg.Fetcher.StallTimeout = 2 * time.Second
 	cfg.Topics.LineLimit = 64 << 10
+	cfg.Topics.Prefix = w.prefix
+	cfg.Kafka.Group = w.prefix + "group"
 	cfg.Kafka.Brokers = w.brokers
 	cfg.Kafka.SessionTimeout = 6 * time.Second
 	return fetcher.Options{

@@ -17,6 +17,7 @@ import (
 
 	"github.com/auditstream/auditstream/services/fetcher"
 	"github.com/auditstream/auditstream/services/fetcher/split"
+	"github.com/auditstream/auditstream/tests/servers"
 	"github.com/auditstream/auditstream/topics"
 )
 
@@ -165,8 +166,10 @@ func TestLinesOfAnObject(t *testing.T) {
 	require.EqualValues(t, 4, r.metric("auditstream_fetcher_blank_lines_total"))
 }
 
-func TestAnnouncedAgain(t *testing.T) {
-	w := newWorld(t)
+func TestAnnouncedAgain(t *testing.T) { servers.EachKafka(t, announcedAgain) }
+
+func announcedAgain(t *testing.T, brokers []string) {
+	w := newWorld(t, brokers...)
 	want := make(expected)
 	text := numbered("again", 2000, 500)
 	want.lines(w.put("logs/again", zip(text)), text)
@@ -207,8 +210,10 @@ func TestAnnouncedAgain(t *testing.T) {
 	w.deadLetters(0)
 }
 
-func TestInstancesComeAndGo(t *testing.T) {
-	w := newWorld(t)
+func TestInstancesComeAndGo(t *testing.T) { servers.EachKafka(t, instancesComeAndGo) }
+
+func instancesComeAndGo(t *testing.T, brokers []string) {
+	w := newWorld(t, brokers...)
 	want := make(expected)
 	for i := range 40 {
 		key := fmt.Sprintf("logs/%02d.gz", i)
