@@ -6,7 +6,6 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/stretchr/testify/require"
-
 )
 
 const benchRows = 50_000
@@ -34,7 +33,7 @@ func BenchmarkInsert(b *testing.B) {
 func BenchmarkInsertPrebuilt(b *testing.B) {
 	cfg := testConfig(b)
 	table, conn := openTable(b, cfg)
-	prebuilt := PrebuiltColumns(makeRows(benchRows))
+	prebuilt := prebuiltColumns(makeRows(benchRows))
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
@@ -73,7 +72,7 @@ func BenchmarkFill(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(benchRows*n), "ns/row")
 }
 
-func TestPrebuiltColumnsAreTheRows(t *testing.T) {
+func TestprebuiltColumnsAreTheRows(t *testing.T) {
 	cfg := testConfig(t)
 	table, conn := openTable(t, cfg)
 	rows := makeRows(500)
@@ -81,7 +80,7 @@ func TestPrebuiltColumnsAreTheRows(t *testing.T) {
 	require.NoError(t, err)
 	batch, err := conn.PrepareBatch(t.Context(), table.insert)
 	require.NoError(t, err)
-	for i, values := range PrebuiltColumns(rows) {
+	for i, values := range prebuiltColumns(rows) {
 		require.NoError(t, batch.Column(i).Append(values), columns[i].Name)
 	}
 	require.NoError(t, batch.Send())

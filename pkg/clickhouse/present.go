@@ -92,3 +92,15 @@ func (t *Table) presentOn(ctx context.Context, server driver.Conn, keys []RowKey
 	}
 	return closeRows(rows)
 }
+
+// Empty reports whether the table holds no row at all.
+func (t *Table) Empty(ctx context.Context) (empty bool, err error) {
+	server := t.server()
+	defer func() { t.failed(server, err) }()
+	var rows uint64
+	if err := server.QueryRow(clickhouse.Context(ctx, clickhouse.WithSettings(t.proofSettings)),
+		"SELECT count() FROM (SELECT 1 FROM "+t.ref.String()+" LIMIT 1)").Scan(&rows); err != nil {
+		return false, fmt.Errorf("look whether table %s is empty: %w", t.ref, err)
+	}
+	return rows == 0, nil
+}

@@ -102,7 +102,9 @@ func TestCheckRefuses(t *testing.T) {
 			want: []string{"column stream: is missing, want String", "ADD COLUMN"},
 		},
 		"materialized column": {
-			ddl:  func(ddl string) string { return strings.Replace(ddl, "`kind` String", "`kind` String MATERIALIZED 'x'", 1) },
+			ddl: func(ddl string) string {
+				return strings.Replace(ddl, "`kind` String", "`kind` String MATERIALIZED 'x'", 1)
+			},
 			want: []string{"column kind: is MATERIALIZED"},
 		},
 		"plain MergeTree": {
@@ -110,7 +112,9 @@ func TestCheckRefuses(t *testing.T) {
 			want: []string{"MergeTree is not ReplacingMergeTree"},
 		},
 		"version column": {
-			ddl:  func(ddl string) string { return strings.Replace(ddl, good, "ENGINE = ReplacingMergeTree(eventTime)", 1) },
+			ddl: func(ddl string) string {
+				return strings.Replace(ddl, good, "ENGINE = ReplacingMergeTree(eventTime)", 1)
+			},
 			want: []string{"ReplacingMergeTree(eventTime) is not"},
 		},
 		"id not in the key": {

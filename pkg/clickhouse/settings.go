@@ -41,6 +41,8 @@ var insertRequirements = []requirement{
 	{name: "min_insert_block_size_rows", value: "0"},
 	{name: "min_insert_block_size_bytes", value: "0"},
 	{name: "max_insert_threads", value: "1"},
+	// Running out of time is an error, never a shorter insert that succeeds.
+	{name: "timeout_overflow_mode", value: "throw"},
 	// Rows are written as they come; duplicates within a batch are already gone.
 	{name: "optimize_on_insert", value: "0"},
 	// The events carry the number of duplicates.

@@ -6,10 +6,10 @@ import (
 	"github.com/auditstream/auditstream/pkg/event"
 )
 
-// PrebuiltColumns are the rows as one slice for each column, in order and of the
+// prebuiltColumns are the rows as one slice for each column, in order and of the
 // types that the driver appends without conversion. It is what an insert is
 // measured against: the benchmarks' ceiling, not the sink's way.
-func PrebuiltColumns(rows []event.Row) []any {
+func prebuiltColumns(rows []event.Row) []any {
 	b := prebuilder{columns: make([]any, 0, len(columns)), rows: rows}
 	b.text(func(r *event.Row) string { return r.WorkspaceID })
 	b.text(func(r *event.Row) string { return r.SourceID })

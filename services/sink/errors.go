@@ -1,0 +1,40 @@
+package sink
+
+import "fmt"
+
+// GapError is a range of records that can't be read any more and was not
+// inserted for certain. Its partition stops, unless gaps are accepted.
+type GapError struct {
+	Topic     string
+	Partition int32
+	From, To  int64 // [From, To)
+	Reason    string
+}
+
+func (e *GapError) Error() string {
+	return fmt.Sprintf("%s/%d [%d,%d): %s (kafka.acceptGap goes on without them)", e.Topic, e.Partition, e.From, e.To, e.Reason)
+}
+
+// BatchError is a batch that the server refuses until someone mends the table
+// or the user's rights. It is tried again by itself.
+type BatchError struct {
+	Topic     string
+	Partition int32
+	From, To  int64 // [From, To)
+	Step      string
+	Err       error
+}
+
+func (e *BatchError) Error() string {
+	return fmt.Sprintf("%s %s/%d [%d,%d): %v", e.Step, e.Topic, e.Partition, e.From, e.To, e.Err)
+}
+
+func (e *BatchError) Unwrap() error { return e.Err }
+
+// OpenError is what a process leaves behind that had to end before a batch
+// was in. Nothing is lost: the next owner settles it.
+type OpenError struct{ Partitions []int32 }
+
+func (e *OpenError) Error() string {
+	return fmt.Sprintf("stopped before the batches of partitions %v were confirmed; their intents stay open for the next owner", e.Partitions)
+}

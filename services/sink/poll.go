@@ -1,0 +1,170 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/auditstream/auditstream/pkg/kafka"
+)
+
+// errorPause spaces polls that bring nothing but errors.
+const errorPause = 500 * time.Millisecond
+
+func (s *Service) clientOptions() []kgo.Opt {
+	options := append([]kgo.Opt(nil), s.options.Client...)
+	return append(options,
+		kgo.WithHooks(clientHook{s}),
+		kgo.ConsumerGroup(s.options.Group),
+		kgo.ConsumeTopics(s.topic),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.ConsumeStartOffset(kgo.NoResetOffset()),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.DisableAutoCommit(),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		// Records are handed to their workers before a rebalance may take a
+		// partition away, so none reaches the worker of another assignment.
+		kgo.BlockRebalanceOnPoll(),
+		kgo.OnOffsetsFetched(s.onFetched),
+		kgo.AdjustFetchOffsetsFn(s.adjust),
+		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
+			s.takeAway(lost[s.topic], revokeGrace)
+		}),
+		// A member that was thrown out can't commit any more.
+		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
+			s.takeAway(lost[s.topic], 0)
+		}),
+	)
+}
+
+// clientHook is told of the client before its callbacks may run.
+type clientHook struct{ s *Service }
+
+// OnNewClient runs before NewClient returns.
+func (h clientHook) OnNewClient(client *kgo.Client) {
+	h.s.client = client
+	if h.s.committer == nil {
+		h.s.committer = groupCommitter{client, h.s.topic}
+	}
+	cfg := h.s.options.Config
+	// A batch under way, one open, and a fetch in between.
+	h.s.flow.Store(newFlow(client, h.s.topic, int64(cfg.Memory), 3*int64(cfg.BatchSize)))
+}
+
+// OnGroupManageError tells of trouble with the group; the client joins again by
+// itself.
+func (h clientHook) OnGroupManageError(err error) {
+	h.s.report(componentKafka, fmt.Errorf("group %s: %w", h.s.options.Group, err))
+}
+
+// poll hands fetched records to their workers until ctx is done.
+func (s *Service) poll(ctx context.Context) error {
+	for ctx.Err() == nil {
+		fetches := s.client.PollFetches(ctx)
+		arrived := s.now()
+		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			if w := s.workerOf(p.Partition); w != nil {
+				w.queue.push(p.Records, arrived)
+			}
+		})
+		pause, err := s.fetchErrors(ctx, fetches)
+		s.client.AllowRebalance()
+		if err != nil {
+			return err
+		}
+		if pause {
+			timer := time.NewTimer(errorPause)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				timer.Stop()
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Service) fetchErrors(ctx context.Context, fetches kgo.Fetches) (pause bool, ended error) {
+	fetches.EachError(func(topic string, partition int32, err error) {
+		var lost *kgo.ErrDataLoss
+		var group *kgo.ErrGroupSession
+		switch {
+		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		case errors.Is(err, kgo.ErrClientClosed):
+			ended = err
+		case errors.As(err, &group): // told to the hook
+		case errors.As(err, &lost):
+			s.log.Error("the broker has lost records that were read", "partition", partition, "error", err)
+		case errors.Is(err, kerr.OffsetOutOfRange):
+			s.outOfRange(ctx, partition)
+		default:
+			pause = true
+			s.report(componentKafka, fmt.Errorf("fetch %s/%d: %w", topic, partition, err))
+		}
+	})
+	return pause, ended
+}
+
+// outOfRange decides on a partition whose next records went away while it was
+// being read: retention was faster, or the topic was made anew.
+func (s *Service) outOfRange(ctx context.Context, partition int32) {
+	w := s.workerOf(partition)
+	if w == nil {
+		return
+	}
+	only := map[string][]int32{s.topic: {partition}}
+	next := w.queue.nextOffset()
+	start, err := s.startPolicy().Decide(ctx, s.client, s.options.Group, kafka.Positions{s.topic: {partition: next}})
+	if err != nil {
+		s.report(componentKafka, err) // it is fetched again, and comes back here
+		return
+	}
+	for _, gap := range start.Gaps {
+		missing := s.gapError(gap)
+		if !gap.Accepted {
+			// The worker first finishes what was read before.
+			w.queue.close(missing)
+			s.client.PauseFetchPartitions(only)
+			return
+		}
+		s.acceptGap(missing, int(gap.Size()))
+	}
+	if to, found := start.From[s.topic][partition]; found {
+		s.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{s.topic: {partition: {Epoch: -1, Offset: to}}})
+	}
+}
+
+// watchLag reads the group's lag from the broker, so that it is true also for
+// partitions that stand still.
+func (s *Service) watchLag(ctx context.Context) {
+	ticker := time.NewTicker(lagInterval)
+	defer ticker.Stop()
+	for {
+		lagCtx, cancel := context.WithTimeout(ctx, lagTimeout)
+		lags, err := kafka.ReadLag(lagCtx, s.client, s.options.Group, s.topic)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		s.report(componentKafka, err)
+		own := s.workerNumbers()
+		s.metrics.lag.Reset()
+		for _, lag := range lags {
+			if own[lag.Partition] {
+				number := strconv.Itoa(int(lag.Partition))
+				s.metrics.lag.WithLabelValues(number, "last_stable").Set(float64(lag.Stable))
+				s.metrics.lag.WithLabelValues(number, "high_watermark").Set(float64(lag.HighWatermark))
+			}
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

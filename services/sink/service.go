@@ -1,0 +1,271 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/auditstream/auditstream/pkg/clickhouse"
+	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/topics"
+)
+
+// Health is told how the parts the sink depends on are.
+type Health interface {
+	Expect(components ...string)
+	Report(component string, err error)
+	Forget(component string)
+}
+
+// Components of Health.
+const (
+	componentKafka      = "sink kafka"
+	componentClickHouse = "sink clickhouse"
+)
+
+// Options of a sink. Topics, Group, Client, Log, Registerer and Health are required.
+type Options struct {
+	Config     config.Sink
+	ClickHouse config.ClickHouse
+	Topics     topics.Names
+	Group      string
+	Client     []kgo.Opt // how to reach the brokers; the group's options are set here
+	// AcceptGap goes on where records are known to be missing.
+	AcceptGap  bool
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+	Health     Health
+	// Hook is for tests: it runs between the durable steps of a partition, and an
+	// error makes the whole sink stop there as if it had crashed.
+	Hook func(partition int32, step Step) error
+}
+
+// database is the table and what its start needs.
+type database interface {
+	table
+	Prepare(ctx context.Context) error
+	Empty(ctx context.Context) (bool, error)
+	Close() error
+}
+
+const (
+	// revokeGrace is for the insert under way and its commit when a partition goes
+	// to another instance; the group waits for it, a minute at most.
+	revokeGrace = 10 * time.Second
+	// shutdownGrace is the same when the process ends.
+	shutdownGrace = 20 * time.Second
+	leaveTimeout  = 5 * time.Second
+	// lagInterval is how often the group's lag is read, which also tells whether
+	// the brokers answer.
+	lagInterval = 5 * time.Second
+	lagTimeout  = 10 * time.Second
+)
+
+// Service is the sink. Run it once.
+type Service struct {
+	options   Options
+	topic     string
+	log       *slog.Logger
+	metrics   *metrics
+	database  database
+	table     table
+	client    *kgo.Client
+	committer committer
+	inserts   chan struct{} // one token for each insert under way
+	flow      atomic.Pointer[flow]
+	now       func() time.Time
+
+	mu      sync.Mutex
+	workers map[int32]*worker
+	stopped map[int32]bool
+	fetched map[int32]string // metadata of the offsets that were fetched last
+
+	failed   chan struct{} // closed when Run must end at once
+	failOnce sync.Once
+	failure  error
+}
+
+// New checks everything that can be checked without a server.
+func New(options Options) (*Service, error) {
+	s := &Service{
+		options: options,
+		topic:   options.Topics.Normalized,
+		now:     time.Now,
+		workers: make(map[int32]*worker),
+		stopped: make(map[int32]bool),
+		fetched: make(map[int32]string),
+		failed:  make(chan struct{}),
+	}
+	if err := s.validate(); err != nil {
+		return nil, fmt.Errorf("sink: %w", err)
+	}
+	s.log = options.Log.With("stage", "sink")
+	s.inserts = make(chan struct{}, options.Config.Inserts)
+	var err error
+	if s.metrics, err = newMetrics(options.Registerer, s); err != nil {
+		return nil, fmt.Errorf("sink: %w", err)
+	}
+	opened, err := clickhouse.OpenTable(options.ClickHouse, options.Log)
+	if err != nil {
+		return nil, fmt.Errorf("sink: %w", err)
+	}
+	s.database, s.table = opened, opened
+	options.Health.Expect(componentKafka, componentClickHouse)
+	return s, nil
+}
+
+func (s *Service) validate() error {
+	o, c := &s.options, &s.options.Config
+	var problems []error
+	require := func(fine bool, format string, arguments ...any) {
+		if !fine {
+			problems = append(problems, fmt.Errorf(format, arguments...))
+		}
+	}
+	require(o.Topics.Normalized != "", "no topic given")
+	require(o.Group != "", "no group given")
+	require(o.Log != nil && o.Registerer != nil && o.Health != nil, "log, registerer and health are required")
+	require(c.BatchRows >= 1 && c.BatchRows <= config.MaxBatchRows, "sink.batchRows: %d is not in 1..%d", c.BatchRows, config.MaxBatchRows)
+	require(c.BatchSize >= 1 && c.BatchSize <= config.MaxBatchSize, "sink.batchSize: %d is not in 1..%d", c.BatchSize, config.MaxBatchSize)
+	require(c.BatchAge > 0, "sink.batchAge: must be above zero")
+	require(c.Inserts >= 1, "sink.inserts: must be at least 1")
+	require(c.Memory >= 1, "sink.memory: must be above zero")
+	require(c.InsertTimeout > 0, "sink.insertTimeout: must be above zero")
+	require(c.Backoff > 0, "sink.backoff: must be above zero")
+	_, err := metadata{Topic: "0123456789abcdef0123456789abcdef", Intent: &intent{
+		To: 1<<63 - 1, Records: 1 << 31, Attempt: 1 << 31, Target: s.targetOf(o.ClickHouse), At: 1 << 40,
+	}}.encode()
+	problems = append(problems, err)
+	return errors.Join(problems...)
+}
+
+// target names the shard and the table that partitions write to.
+func (s *Service) target() string { return "0/" + s.table.Name() }
+
+func (s *Service) targetOf(cfg config.ClickHouse) string {
+	database, table := clickhouse.TableName(cfg)
+	return "0/" + database + "." + table
+}
+
+// Run works until ctx is done. It then takes no new work, finishes the inserts
+// under way within a bounded time and returns nil, or an *OpenError when a
+// batch could not be finished. A table that can't be written exactly once is
+// an error at once.
+func (s *Service) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, s.database.Close()) }()
+	if err := s.prepareTable(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // asked to stop before it began
+		}
+		return fmt.Errorf("sink: %w", err)
+	}
+	// The hook has set s.client before any callback could run.
+	if _, err = kgo.NewClient(s.clientOptions()...); err != nil {
+		return fmt.Errorf("sink: make the Kafka client: %w", err)
+	}
+
+	ctx, cancel := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	background.Go(func() { s.watchLag(ctx) })
+	background.Go(func() {
+		select {
+		case <-s.failed:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	polled := s.poll(ctx)
+	cancel()
+	background.Wait()
+	return s.shutdown(polled)
+}
+
+// prepareTable waits for the server and checks the table.
+func (s *Service) prepareTable(ctx context.Context) error {
+	spacing := backoff.NewExponentialBackOff()
+	spacing.InitialInterval = s.options.Config.Backoff
+	spacing.MaxInterval = longestBackoff
+	for {
+		err := s.database.Prepare(ctx)
+		s.report(componentClickHouse, err)
+		var unfit *clickhouse.UnfitError
+		if err == nil || errors.As(err, &unfit) || ctx.Err() != nil {
+			return err
+		}
+		timer := time.NewTimer(spacing.NextBackOff())
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+// shutdown stops the workers, leaves the group and closes the client.
+func (s *Service) shutdown(polled error) error {
+	grace := shutdownGrace
+	select {
+	case <-s.failed:
+		grace = 0
+	default:
+	}
+	workers := s.assigned()
+	stopAll(workers, grace)
+	open := &OpenError{}
+	for _, w := range workers {
+		if w.unconfirmed.Load() {
+			open.Partitions = append(open.Partitions, w.partition)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	s.client.AllowRebalance()
+	if err := s.client.LeaveGroupContext(ctx); err != nil {
+		s.log.Warn("could not leave the group; its partitions move when the session times out", "error", err)
+	}
+	s.client.CloseAllowingRebalance()
+	select {
+	case <-s.failed:
+		return fmt.Errorf("sink: %w", s.failure)
+	default:
+	}
+	if polled != nil {
+		return fmt.Errorf("sink: %w", polled)
+	}
+	if len(open.Partitions) > 0 {
+		return fmt.Errorf("sink: %w", open)
+	}
+	return nil
+}
+
+// fail makes Run end at once, leaving everything as it is.
+func (s *Service) fail(err error) {
+	s.failOnce.Do(func() {
+		s.failure = err
+		close(s.failed)
+	})
+}
+
+func (s *Service) report(component string, err error) {
+	if errors.Is(err, context.Canceled) {
+		return // somebody stopped asking; it says nothing about the component
+	}
+	s.options.Health.Report(component, err)
+}
+
+func stopAll(workers []*worker, grace time.Duration) {
+	var stopping sync.WaitGroup
+	for _, w := range workers {
+		stopping.Go(func() { w.stop(grace) })
+	}
+	stopping.Wait()
+}

@@ -1,0 +1,95 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// settle brings a batch in of which any row may be there already. It returns
+// when every id of it is in the table.
+//
+// Rows that are missing go in under the token of the intent first: if an
+// earlier owner's insert of the same attempt arrives late, the server drops it,
+// or ours. Only when the server has answered and rows are still missing — it
+// remembers the token and has lost the rows — are they inserted under a new
+// token, recorded in the intent before. An error is no answer: the same token
+// is tried again.
+func (w *worker) settle(ctx context.Context, b *batch, in *intent) error {
+	s := w.service
+	answered := false
+	for try := w.tries("settle", b); ; {
+		missing, err := w.missing(ctx, b)
+		if err != nil {
+			if err := try.again(ctx, err); err != nil {
+				return err
+			}
+			continue
+		}
+		s.metrics.proven.WithLabelValues(provenPresent).Add(float64(len(b.rows) - len(missing)))
+		s.metrics.proven.WithLabelValues(provenMissing).Add(float64(len(missing)))
+		if err := w.hook(StepLookedUp); err != nil {
+			return err
+		}
+		if len(missing) == 0 {
+			try.succeeded()
+			return nil
+		}
+		if w.stopRequested() {
+			return errStopped
+		}
+		send := &batch{from: b.from, to: b.to, rows: missing}
+		if answered {
+			w.log.Warn("the server knows the token but not the rows; inserting them under the next one",
+				"from", b.from, "to", b.to, "rows", len(missing), "attempt", in.Attempt+1)
+			in.Attempt++
+			if err := w.commit(ctx, b.from, in); err != nil {
+				return err
+			}
+			if err := w.hook(StepReattempt); err != nil {
+				return err
+			}
+			s.metrics.reattempts.Inc()
+		} else if s.table.HasViews() {
+			// A view drops a repeated block by the same token, and so must get all
+			// of it: the table may have its part while the view has not.
+			send.rows = b.rows
+		}
+		inserted, err := w.send(ctx, send, in)
+		if err != nil {
+			answered = false
+			if err := try.again(ctx, err); err != nil {
+				return err
+			}
+			continue
+		}
+		try.succeeded()
+		s.metrics.duplicates.Add(float64(inserted.Duplicates))
+		answered = true
+	}
+}
+
+// missing are the batch's rows that are not in the table. A row past its time
+// to live does not count: the table removes it at any moment, and it would be
+// inserted for ever.
+func (w *worker) missing(ctx context.Context, b *batch) ([]*kgo.Record, error) {
+	keys, expiries, err := keysOf(b.rows)
+	if err != nil {
+		return nil, err
+	}
+	lookCtx, cancel := context.WithTimeout(ctx, w.service.options.Config.InsertTimeout)
+	defer cancel()
+	present, err := w.service.table.Present(lookCtx, keys)
+	if err != nil {
+		return nil, fmt.Errorf("rows of %s [%d,%d): %w", w.subject(), b.from, b.to, err)
+	}
+	now := w.service.now()
+	var missing []*kgo.Record
+	for i, record := range b.rows {
+		if !present[i] && (expiries[i].IsZero() || now.Before(expiries[i])) {
+			missing = append(missing, record)
+		}
+	}
+	return missing, nil
+}
