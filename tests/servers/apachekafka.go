@@ -5,31 +5,47 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
 )
 
-// ApacheKafkaServer is a broker of Apache Kafka, KRaft, in a process of its
-// own that ends with this one.
-type ApacheKafkaServer struct {
-	jars, folder, address string
+// brokerSession is how long the controller believes in a broker that is not
+// heard of any more.
+const brokerSession = 6 * time.Second
 
-	mutex   sync.Mutex
-	command *exec.Cmd
-	hold    io.WriteCloser // the pipe that the broker's life hangs on
-	exited  chan struct{}
+// ApacheKafkaServer is a broker of Apache Kafka and a KRaft controller, each
+// in a process of its own that ends with this one.
+//
+// The controller is apart so that it survives the broker's kill. A single node
+// of both roles loses committed transactions when it is killed between the
+// answer to the commit and the markers, and restarted within the broker's
+// session: it first takes itself for the leader it was and loads the
+// transaction, then the old registration lapses and the partitions have no
+// leader, which the transaction coordinator takes for deleted topics, and
+// completes the transaction without writing its markers (Kafka 4.4). Readers
+// of committed records then wait for ever. Here the registration has lapsed
+// before the broker starts again.
+type ApacheKafkaServer struct {
+	jars, folder        string
+	address, controller string
+
+	mutex  sync.Mutex
+	broker *javaProcess // nil while killed
+	killed time.Time
 }
 
 var sharedApacheKafka = sync.OnceValues(func() (*ApacheKafkaServer, error) {
@@ -47,6 +63,11 @@ var sharedApacheKafka = sync.OnceValues(func() (*ApacheKafkaServer, error) {
 	if err := server.format(ctx); err != nil {
 		return nil, err
 	}
+	controller, err := server.run("controller")
+	if err != nil {
+		return nil, err
+	}
+	atEnd.add(func() error { return controller.kill(server.controller) })
 	atEnd.add(server.Kill)
 	if err := server.start(ctx); err != nil {
 		return nil, err
@@ -73,155 +94,143 @@ func (s *ApacheKafkaServer) Addresses() []string { return []string{s.address} }
 func (s *ApacheKafkaServer) Kill() error {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if s.command == nil {
+	if s.broker == nil {
 		return nil
 	}
-	_ = syscall.Kill(-s.command.Process.Pid, syscall.SIGKILL)
-	<-s.exited
-	_ = s.hold.Close()
-	s.command = nil
-	return s.waitGone()
-}
-
-// waitGone returns when the broker has let go of its address. It is the
-// shell's child and not ours, so that there is no other way to wait for it.
-func (s *ApacheKafkaServer) waitGone() error {
-	deadline := time.Now().Add(30 * time.Second)
-	for {
-		listener, err := net.Listen("tcp", s.address)
-		if err == nil {
-			return listener.Close()
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("killed Apache Kafka still holds %s: %w", s.address, err)
-		}
-		time.Sleep(5 * time.Millisecond)
+	if err := s.broker.kill(s.address); err != nil {
+		return fmt.Errorf("kill Apache Kafka: %w", err)
 	}
+	s.broker = nil
+	s.killed = time.Now()
+	return nil
 }
 
 // Restart starts a killed broker with its data and address, and returns when
-// it answers.
+// it answers, which takes about ten seconds.
 func (s *ApacheKafkaServer) Restart(ctx context.Context) error {
 	if err := s.Kill(); err != nil {
 		return err
 	}
+	select {
+	case <-time.After(time.Until(s.killed.Add(brokerSession + time.Second))):
+	case <-ctx.Done():
+		return fmt.Errorf("restart Apache Kafka: %w", context.Cause(ctx))
+	}
 	return s.start(ctx)
 }
-
-// format writes the broker's configuration and its empty storage.
-func (s *ApacheKafkaServer) format(ctx context.Context) error {
-	var addresses [2]string
-	for i := range addresses {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return fmt.Errorf("choose a port: %w", err)
-		}
-		defer listener.Close()
-		addresses[i] = listener.Addr().String()
-	}
-	s.address = addresses[0]
-	properties := map[string]string{
-		"process.roles":                                    "broker,controller",
-		"node.id":                                          "1",
-		"listeners":                                        "PLAINTEXT://" + addresses[0] + ",CONTROLLER://" + addresses[1],
-		"advertised.listeners":                             "PLAINTEXT://" + addresses[0],
-		"controller.listener.names":                        "CONTROLLER",
-		"controller.quorum.bootstrap.servers":              addresses[1],
-		"listener.security.protocol.map":                   "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-		"log.dirs":                                         filepath.Join(s.folder, "data"),
-		"auto.create.topics.enable":                        "false",
-		"group.initial.rebalance.delay.ms":                 "0",
-		"offsets.topic.replication.factor":                 "1",
-		"offsets.topic.num.partitions":                     "4",
-		"transaction.state.log.replication.factor":         "1",
-		"transaction.state.log.min.isr":                    "1",
-		"transaction.state.log.num.partitions":             "4",
-		"share.coordinator.state.topic.replication.factor": "1",
-		"share.coordinator.state.topic.min.isr":            "1",
-		"log.cleaner.dedupe.buffer.size":                   "4194304",
-		// A transaction of a killed process ends soon after its time limit.
-		"transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
-	}
-	var text strings.Builder
-	for key, value := range properties {
-		fmt.Fprintf(&text, "%s=%s\n", key, value)
-	}
-	if err := os.WriteFile(s.properties(), []byte(text.String()), 0o600); err != nil {
-		return fmt.Errorf("write configuration: %w", err)
-	}
-	clusterID := base64.RawURLEncoding.EncodeToString([]byte("auditstream-test"))
-	command := exec.CommandContext(ctx, "java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", s.classPath(),
-		"kafka.tools.StorageTool", "format", "--standalone", "-c", s.properties(), "-t", clusterID)
-	if said, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("format storage of Apache Kafka: %w\n%s", err, said)
-	}
-	return nil
-}
-
-func (s *ApacheKafkaServer) properties() string { return filepath.Join(s.folder, "server.properties") }
-func (s *ApacheKafkaServer) classPath() string  { return filepath.Join(s.jars, "*") }
-func (s *ApacheKafkaServer) output() string     { return filepath.Join(s.folder, "output") }
-
-// runWithPipe runs its arguments and kills them when standard input ends, which
-// it does with this process, however that ends.
-const runWithPipe = `exec 3<&0
-"$@" </dev/null 3<&- &
-broker=$!
-{ cat <&3 >/dev/null; kill -9 $broker; } &
-wait $broker`
 
 func (s *ApacheKafkaServer) start(ctx context.Context) error {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	output, err := os.OpenFile(s.output(), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	broker, err := s.run("broker")
 	if err != nil {
-		return fmt.Errorf("open output of Apache Kafka: %w", err)
+		return err
 	}
-	defer output.Close()
-	command := exec.Command("sh", "-c", runWithPipe, "sh",
-		"java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError",
-		"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", s.classPath(), "kafka.Kafka", s.properties())
-	command.Stdout, command.Stderr = output, output
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if s.hold, err = command.StdinPipe(); err != nil {
-		return fmt.Errorf("open pipe: %w", err)
-	}
-	if err := command.Start(); err != nil {
-		return fmt.Errorf("start Apache Kafka: %w", err)
-	}
-	s.command = command
-	exited := make(chan struct{})
-	s.exited = exited
-	go func() {
-		_ = command.Wait() // killed, most often
-		close(exited)
-	}()
-	return s.waitReady(ctx)
-}
-
-func (s *ApacheKafkaServer) waitReady(ctx context.Context) error {
+	s.broker = broker
 	client, err := kgo.NewClient(kgo.SeedBrokers(s.address))
 	if err != nil {
 		return fmt.Errorf("start Apache Kafka: %w", err)
 	}
 	defer client.Close()
 	admin := kadm.NewClient(client)
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		asking, asked := context.WithTimeout(ctx, 2*time.Second)
-		metadata, err := admin.BrokerMetadata(asking)
-		asked()
-		if err == nil && len(metadata.Brokers) == 1 {
-			return nil
+	err = broker.waitReady(ctx, func(ctx context.Context) error {
+		metadata, err := admin.BrokerMetadata(ctx)
+		if err == nil && len(metadata.Brokers) == 0 {
+			err = errors.New("the broker is not part of the cluster yet")
 		}
-		select {
-		case <-s.exited:
-			said, _ := os.ReadFile(s.output())
-			return fmt.Errorf("Apache Kafka ended while starting:\n%s", said)
-		case <-ctx.Done():
-			return fmt.Errorf("Apache Kafka does not answer (%v): %w", err, context.Cause(ctx))
-		case <-ticker.C:
-		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("start Apache Kafka: %w", err)
 	}
+	return nil
+}
+
+// run starts one of the two roles.
+func (s *ApacheKafkaServer) run(role string) (*javaProcess, error) {
+	process, err := startJava(filepath.Join(s.folder, role+".log"),
+		"-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError",
+		"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", s.classPath(), "kafka.Kafka", s.properties(role))
+	if err != nil {
+		return nil, fmt.Errorf("start Apache Kafka: %s: %w", role, err)
+	}
+	return process, nil
+}
+
+func (s *ApacheKafkaServer) properties(role string) string {
+	return filepath.Join(s.folder, role+".properties")
+}
+
+func (s *ApacheKafkaServer) classPath() string { return filepath.Join(s.jars, "*") }
+
+// format writes configuration and empty storage of both roles.
+func (s *ApacheKafkaServer) format(ctx context.Context) error {
+	for _, address := range []*string{&s.address, &s.controller} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return fmt.Errorf("choose a port: %w", err)
+		}
+		// Held until both are chosen.
+		defer listener.Close()
+		*address = listener.Addr().String()
+	}
+	common := map[string]string{
+		"controller.listener.names":           "CONTROLLER",
+		"controller.quorum.bootstrap.servers": s.controller,
+		"listener.security.protocol.map":      "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+		"broker.session.timeout.ms":           strconv.FormatInt(brokerSession.Milliseconds(), 10),
+		"broker.heartbeat.interval.ms":        "1000",
+	}
+	roles := map[string]map[string]string{
+		"controller": {
+			"process.roles": "controller",
+			"node.id":       "100",
+			"listeners":     "CONTROLLER://" + s.controller,
+		},
+		"broker": {
+			"process.roles":                                    "broker",
+			"node.id":                                          "1",
+			"listeners":                                        "PLAINTEXT://" + s.address,
+			"auto.create.topics.enable":                        "false",
+			"group.initial.rebalance.delay.ms":                 "0",
+			"offsets.topic.replication.factor":                 "1",
+			"offsets.topic.num.partitions":                     "4",
+			"transaction.state.log.replication.factor":         "1",
+			"transaction.state.log.min.isr":                    "1",
+			"transaction.state.log.num.partitions":             "4",
+			"share.coordinator.state.topic.replication.factor": "1",
+			"share.coordinator.state.topic.min.isr":            "1",
+			"log.cleaner.dedupe.buffer.size":                   "4194304",
+			// A transaction of a killed process ends soon after its time limit.
+			"transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
+		},
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for role, own := range roles {
+		maps.Copy(own, common)
+		own["log.dirs"] = filepath.Join(s.folder, role+"-data")
+		group.Go(func() error { return s.formatRole(ctx, role, own) })
+	}
+	return group.Wait()
+}
+
+func (s *ApacheKafkaServer) formatRole(ctx context.Context, role string, properties map[string]string) error {
+	var text strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(properties)) {
+		fmt.Fprintf(&text, "%s=%s\n", key, properties[key])
+	}
+	if err := os.WriteFile(s.properties(role), []byte(text.String()), 0o600); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	arguments := []string{
+		"-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", s.classPath(), "kafka.tools.StorageTool", "format",
+		"-c", s.properties(role), "-t", base64.RawURLEncoding.EncodeToString([]byte("auditstream-test")),
+	}
+	if role == "controller" {
+		arguments = append(arguments, "--standalone")
+	}
+	if said, err := exec.CommandContext(ctx, "java", arguments...).CombinedOutput(); err != nil {
+		return fmt.Errorf("format storage of Apache Kafka: %s: %w\n%s", role, err, said)
+	}
+	return nil
 }
