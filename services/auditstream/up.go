@@ -96,7 +96,7 @@ auditstream is up. ctrl-C ends it{{if or .OwnKafka .OwnS3 .OwnCH}}; its data sta
 Put a file of audit logs (JSON lines, plain or .gz) into the bucket:
 
   curl --aws-sigv4 aws:amz:{{.S3.Region}}:s3 --user {{.S3.AccessKeyID}}:{{.S3.SecretAccessKey.Reveal}} \
-    -T audit.log {{.S3.Endpoint}}/{{.Bucket}}/{{.Prefix}}audit.log
+    -H 'x-amz-content-sha256: UNSIGNED-PAYLOAD' -T audit.log {{.S3.Endpoint}}/{{.Bucket}}/{{.Prefix}}audit.log
 
 or with the aws command:
 

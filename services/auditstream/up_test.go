@@ -6,6 +6,9 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -77,8 +80,32 @@ func TestUp(t *testing.T) {
 	want := fmt.Sprintf("list secrets\t%d\t%d\n", events, events)
 	require.Eventually(t, func() bool { return ask() == want }, patience, 200*time.Millisecond)
 
+	if curl, err := exec.LookPath("curl"); err != nil {
+		t.Log("no curl here: the commands that are printed were not run")
+	} else {
+		asPrinted(t, curl, child.Dir, text, log.String())
+	}
+
 	require.NoError(t, child.Process.Signal(syscall.SIGTERM))
 	_, err = io.Copy(io.Discard, lines)
 	require.NoError(t, err)
 	require.NoError(t, child.Wait(), "exit code 0; it wrote: %s", &stderr)
+}
+
+// asPrinted types the commands that `up` prints.
+func asPrinted(t *testing.T, curl, directory, text, log string) {
+	t.Helper()
+	commands := regexp.MustCompile(`(?ms)^  curl (.*?)\n(?:\n|\z)`).FindAllStringSubmatch(text, -1)
+	require.Len(t, commands, 2, text)
+	// Other content than the first object has, under the name in the command.
+	require.NoError(t, os.WriteFile(filepath.Join(directory, "audit.log"), []byte(strings.ReplaceAll(log, "list", "get")), 0o600))
+	for i, want := range []string{"", "get secrets"} {
+		require.Eventually(t, func() bool {
+			shell := exec.CommandContext(t.Context(), "sh", "-c", curl+" -sS --fail "+commands[i][1])
+			shell.Dir = directory
+			output, err := shell.CombinedOutput()
+			require.NoError(t, err, "%s\n%s", commands[i][0], output)
+			return strings.Contains(string(output), want)
+		}, patience, 200*time.Millisecond)
+	}
 }

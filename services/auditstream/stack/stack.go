@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -28,6 +29,10 @@ const (
 	DefaultSourceID = "local"
 	DefaultBucket   = "audit-logs"
 )
+
+// localListing is how often that bucket is looked at: someone waits for what
+// they have just put there, and listing a local folder costs nothing.
+const localListing = 2 * time.Second
 
 // embeddedAlias names the embedded S3 server in object ids, so that the ids
 // don't change with its port.
@@ -208,6 +213,7 @@ func (s *Stack) fillAddresses() {
 	if len(cfg.Sources) == 0 {
 		source := config.DefaultSource()
 		source.ID, source.Workspace, source.Bucket = DefaultSourceID, "default", DefaultBucket
+		source.Listing.Interval = localListing
 		cfg.Sources = []config.Source{source}
 	}
 }
