@@ -72,7 +72,7 @@ func BenchmarkFill(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(benchRows*n), "ns/row")
 }
 
-func TestprebuiltColumnsAreTheRows(t *testing.T) {
+func TestPrebuiltColumnsAreTheRows(t *testing.T) {
 	cfg := testConfig(t)
 	table, conn := openTable(t, cfg)
 	rows := makeRows(500)
