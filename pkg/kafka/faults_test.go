@@ -158,7 +158,7 @@ func TestRecordTooLarge(t *testing.T) {
 			return copyTo(out)(ctx, tx)
 		})
 		require.Eventually(t, func() bool {
-			err, _ := health.get("test kafka")
+			_, err := health.get("test kafka")
 			return errors.Is(err, kerr.MessageTooLarge)
 		}, patience, 20*time.Millisecond)
 		small.Store(true)

@@ -177,9 +177,9 @@ func (h *healthRecorder) Report(component string, err error) {
 	h.state[component] = err
 }
 
-func (h *healthRecorder) get(component string) (error, bool) {
+func (h *healthRecorder) get(component string) (reported bool, _ error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	err, ok := h.state[component]
-	return err, ok
+	return ok, err
 }

@@ -55,6 +55,8 @@ func Options(cfg config.Kafka, log *slog.Logger, registry prometheus.Registerer)
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordRetries(math.MaxInt),
 		kgo.ProducerBatchCompression(kgo.SnappyCompression(), kgo.NoCompression()),
+		// A transaction is flushed as a whole: waiting only delays its first batches.
+		kgo.ProducerLinger(time.Millisecond),
 		kgo.MaxBufferedRecords(100_000),
 		kgo.MaxBufferedBytes(256 * mebibyte),
 

@@ -49,7 +49,7 @@ func (b *broker) stops(opts kafka.TransactionOptions, text string) {
 		return errors.New("a record was handed out in spite of the gap")
 	})
 	require.Eventually(b.t, func() bool {
-		err, ok := health.get("test offsets")
+		ok, err := health.get("test offsets")
 		return ok && err != nil && strings.Contains(err.Error(), text)
 	}, patience, 20*time.Millisecond)
 	stopped.stop()

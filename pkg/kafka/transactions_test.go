@@ -272,8 +272,8 @@ func TestBrokerAwayAtTheStartAndInBetween(t *testing.T) {
 	opts := b.options("a", in)
 	opts.Health = health
 	running := start(t, opts, copyTo(out))
-	ill := func() bool { err, ok := health.get("test kafka"); return ok && err != nil }
-	well := func() bool { err, ok := health.get("test kafka"); return ok && err == nil }
+	ill := func() bool { ok, err := health.get("test kafka"); return ok && err != nil }
+	well := func() bool { ok, err := health.get("test kafka"); return ok && err == nil }
 	require.Eventually(t, ill, patience, 20*time.Millisecond)
 	cluster = up()
 	b.want(out, 100)

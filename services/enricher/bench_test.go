@@ -3,6 +3,7 @@ package enricher_test
 import (
 	"context"
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ const benchLines = 200_000
 //
 //	go test -run '^$' -bench . -benchtime 1x ./services/enricher
 func BenchmarkEnricher(b *testing.B) {
-	var copied, enriched, bytes float64
+	var copied, enriched, copyCPU, enrichCPU, bytes float64
 	for range b.N {
 		cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
 		require.NoError(b, err)
@@ -35,10 +36,14 @@ func BenchmarkEnricher(b *testing.B) {
 		bytes = float64(k.fillGenerated(b, benchLines))
 		// One first to warm up what both share, uncounted.
 		k.measure(b, "warm", k.bareCopy)
+		before := cpuSeconds(b)
 		copied += k.measure(b, "copy", k.bareCopy)
+		between := cpuSeconds(b)
 		enriched += k.measure(b, "enrich", func(ctx context.Context, b *testing.B) {
 			k.runEnricher(ctx, b, prometheus.NewRegistry())
 		})
+		copyCPU += between - before
+		enrichCPU += cpuSeconds(b) - between
 		cluster.Close()
 	}
 	runs := float64(b.N)
@@ -46,7 +51,17 @@ func BenchmarkEnricher(b *testing.B) {
 	b.ReportMetric(enriched/runs, "enrich-lines/s")
 	b.ReportMetric(enriched/runs*bytes/benchLines/1e6, "enrich-MB/s")
 	b.ReportMetric(enriched/copied, "ratio")
+	// The same by the processor's time, which other load on the machine changes less.
+	b.ReportMetric(copyCPU/enrichCPU, "cpu-ratio")
+	b.ReportMetric(enrichCPU/runs/benchLines*1e6, "enrich-cpu-us/line")
 	b.ReportMetric(0, "ns/op")
+}
+
+func cpuSeconds(b testing.TB) float64 {
+	var usage syscall.Rusage
+	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
+	seconds := func(t syscall.Timeval) float64 { return float64(t.Sec) + float64(t.Usec)/1e6 }
+	return seconds(usage.Utime) + seconds(usage.Stime)
 }
 
 // fillGenerated writes realistic lines to `raw`, and returns their bytes.

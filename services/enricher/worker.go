@@ -40,7 +40,6 @@ type worker struct {
 	block  *block
 	line   topics.RawLine
 	record *kgo.Record
-	events int // rows so far
 }
 
 func newWorker(work *work, normalizer *audit.Normalizer) *worker {
