@@ -27,22 +27,22 @@ var (
 // notAboutTheObject are error codes with which a store refuses us, whatever we
 // ask for, or asks us to slow down.
 var notAboutTheObject = map[string]bool{
-	"ExpiredToken":                 true,
-	"ExpiredTokenException":        true,
-	"InvalidAccessKeyId":           true,
-	"InvalidToken":                 true,
-	"SignatureDoesNotMatch":        true,
-	"RequestTimeTooSkewed":         true,
-	"RequestTimeout":               true,
-	"SlowDown":                     true,
-	"Throttling":                   true,
-	"ThrottlingException":          true,
-	"RequestLimitExceeded":         true,
-	"BandwidthLimitExceeded":       true,
-	"ServiceUnavailable":           true,
-	"InternalError":                true,
-	"OperationAborted":             true,
-	"TooManyRequestsException":     true,
+	"ExpiredToken":             true,
+	"ExpiredTokenException":    true,
+	"InvalidAccessKeyId":       true,
+	"InvalidToken":             true,
+	"SignatureDoesNotMatch":    true,
+	"RequestTimeTooSkewed":     true,
+	"RequestTimeout":           true,
+	"SlowDown":                 true,
+	"Throttling":               true,
+	"ThrottlingException":      true,
+	"RequestLimitExceeded":     true,
+	"BandwidthLimitExceeded":   true,
+	"ServiceUnavailable":       true,
+	"InternalError":            true,
+	"OperationAborted":         true,
+	"TooManyRequestsException": true,
 }
 
 // classify gives err the sentinel that says what to do about it.

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -151,7 +152,8 @@ func (f *Fetcher) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("fetcher: Kafka client: %w", err)
 	}
-	defer announcing.Close()
+	closeAnnouncing := sync.OnceFunc(announcing.Close)
+	defer closeAnnouncing()
 	admin := kadm.NewClient(announcing)
 
 	listing := intake.NewListing(intake.ListingOptions{
@@ -192,7 +194,7 @@ func (f *Fetcher) Run(ctx context.Context) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	// A record that was sent and not answered can't be taken back while brokers
 	// are away; closing ends the wait for it. What is lost was not remembered.
-	defer context.AfterFunc(groupCtx, announcing.Close)()
+	defer context.AfterFunc(groupCtx, closeAnnouncing)()
 	group.Go(func() error { return listing.Run(groupCtx) })
 	group.Go(func() error {
 		return transactions.Run(groupCtx, func(ctx context.Context, tx *kafka.Transaction) error {

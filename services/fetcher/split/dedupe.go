@@ -20,23 +20,44 @@ type announcement struct {
 	generation int32
 }
 
-// first is the first announcement of something: the one that is followed.
+// first is the first announcement of something: the one that is followed. Each
+// later one prolongs how long it is remembered, so that the answer is a matter
+// of the records within the horizon alone: an owner that has read only those
+// gives the same as one that has seen all before.
 type first struct {
 	offset int64
-	at     int64 // ms, the record's timestamp
+	at     int64 // ms, timestamp of the last announcement
+}
+
+// remembered is one announcement in the order of the log.
+type remembered struct {
+	key announcement
+	at  int64 // ms
 }
 
 // history is what was announced in one partition: of each announcement the
-// lowest offset.
-//
-// It is a copy of the log, so a transaction that aborts changes nothing in it:
-// when its records come again each finds its own offset, or the lower one of
-// the announcement before it, just as the first time.
+// lowest offset. It is a copy of the log up to the committed offset; what a
+// transaction adds and forgets is undone when it aborts.
 type history struct {
-	lowest map[announcement]first
-	order  []announcement // as added; the oldest leave first
-	gone   int            // how many of order have left
-	newest int64          // ms, the latest timestamp seen
+	lowest  map[announcement]first
+	order   []remembered // by offset; the oldest leave first
+	gone    int          // how many of order have left
+	newest  int64        // ms, the latest timestamp seen
+	dropped bool         // no longer ours
+}
+
+// change is what a transaction did to one announcement, and mark how a history
+// was when it began.
+type change struct {
+	history *history
+	key     announcement
+	before  first
+	had     bool
+}
+
+type mark struct {
+	order, gone int
+	newest      int64
 }
 
 // logReader reads parts of the topic `objects` back.
@@ -52,17 +73,20 @@ type dedupe struct {
 	log     logReader
 	counts  func(*topics.Object) bool // whether an announcement is one of ours
 	horizon time.Duration
-	most    int // announcements remembered, over all partitions
+	most    int // announcements remembered, repeated ones too, over all partitions
 	metrics *Metrics
 	slog    *slog.Logger
 
 	partitions map[int32]*history
 	count      int
 	full       bool // said so already
+
+	changes []change // of the open transaction, in order
+	marks   map[*history]mark
 }
 
 func newDedupe(log logReader, counts func(*topics.Object) bool, horizon time.Duration, most int, m *Metrics, l *slog.Logger) *dedupe {
-	return &dedupe{log: log, counts: counts, horizon: horizon, most: most, metrics: m, slog: l, partitions: make(map[int32]*history)}
+	return &dedupe{log: log, counts: counts, horizon: horizon, most: most, metrics: m, slog: l, partitions: make(map[int32]*history), marks: make(map[*history]mark)}
 }
 
 // load reads the history of newly assigned partitions back, each up to the
@@ -99,7 +123,7 @@ func (d *dedupe) load(ctx context.Context, positions map[int32]int64) error {
 func size(histories map[int32]*history) int {
 	n := 0
 	for _, h := range histories {
-		n += len(h.lowest)
+		n += h.size()
 	}
 	return n
 }
@@ -107,19 +131,58 @@ func size(histories map[int32]*history) int {
 // drop forgets a partition that is no longer ours.
 func (d *dedupe) drop(partition int32) {
 	if h := d.partitions[partition]; h != nil {
-		d.count -= len(h.lowest)
+		d.count -= h.size()
+		h.dropped = true
 		delete(d.partitions, partition)
 		d.metrics.dedupeEntries.Set(float64(d.count))
 	}
 }
 
+// committed makes the last transaction's changes final.
+func (d *dedupe) committed() {
+	for h := range d.marks {
+		h.compact()
+	}
+	d.changes = d.changes[:0]
+	clear(d.marks)
+}
+
+// aborted undoes them: the same records come again, and must get the same
+// answers, here and from another owner.
+func (d *dedupe) aborted() {
+	for i := len(d.changes) - 1; i >= 0; i-- {
+		c := &d.changes[i]
+		if c.history.dropped {
+			continue
+		}
+		if c.had {
+			c.history.lowest[c.key] = c.before
+		} else {
+			delete(c.history.lowest, c.key)
+		}
+	}
+	for h, m := range d.marks {
+		if !h.dropped {
+			d.count -= h.size()
+			h.order, h.gone, h.newest = h.order[:m.order], m.gone, m.newest
+			d.count += h.size()
+		}
+	}
+	d.changes = d.changes[:0]
+	clear(d.marks)
+	d.metrics.dedupeEntries.Set(float64(d.count))
+}
+
 // isFirst tells whether the record is the first announcement of the object
-// within the horizon. Asking again gives the same answer.
+// within the horizon. It is asked in the order of the log.
 func (d *dedupe) isFirst(object *topics.Object, record *kgo.Record) bool {
 	h := d.partitions[record.Partition]
 	if h == nil {
 		h = &history{lowest: make(map[announcement]first)}
 		d.partitions[record.Partition] = h
+	}
+	if _, marked := d.marks[h]; !marked {
+		d.marks[h] = mark{len(h.order), h.gone, h.newest}
 	}
 	before := d.add(h, object, record)
 	d.metrics.dedupeEntries.Set(float64(d.count))
@@ -133,26 +196,19 @@ func (d *dedupe) add(h *history, object *topics.Object, record *kgo.Record) firs
 	at := record.Timestamp.UnixMilli()
 
 	h.newest = max(h.newest, at)
-	for h.gone < len(h.order) {
-		oldest := h.order[h.gone]
-		entry, known := h.lowest[oldest]
-		if known && entry.at >= h.newest-d.horizon.Milliseconds() {
-			break
-		}
+	for h.size() > 0 && h.order[h.gone].at < h.newest-d.horizon.Milliseconds() {
 		d.forgetOldest(h)
 	}
-	if entry, known := h.lowest[key]; known {
-		if record.Offset < entry.offset {
-			entry.offset = record.Offset
-			h.lowest[key] = entry
-		}
-		return entry
+	d.note(h, key)
+	entry, known := h.lowest[key]
+	if !known {
+		entry.offset = record.Offset
 	}
-	entry := first{offset: record.Offset, at: at}
+	entry.at = at
 	h.lowest[key] = entry
-	h.order = append(h.order, key)
+	h.order = append(h.order, remembered{key, at})
 	d.count++
-	for d.count > d.most && len(h.lowest) > 1 {
+	for d.count > d.most && h.size() > 1 {
 		d.metrics.dedupeEvicted.Inc()
 		if !d.full {
 			d.full = true
@@ -166,12 +222,34 @@ func (d *dedupe) add(h *history, object *topics.Object, record *kgo.Record) firs
 
 func (d *dedupe) forgetOldest(h *history) {
 	oldest := h.order[h.gone]
-	if _, known := h.lowest[oldest]; known {
-		delete(h.lowest, oldest)
-		d.count--
+	if h.lowest[oldest.key].at == oldest.at { // not announced again since
+		d.note(h, oldest.key)
+		delete(h.lowest, oldest.key)
 	}
-	if h.gone++; h.gone > len(h.order)/2 && h.gone > 1024 {
-		h.order = append([]announcement(nil), h.order[h.gone:]...)
+	h.gone++
+	d.count--
+	if _, marked := d.marks[h]; !marked {
+		h.compact()
+	}
+}
+
+// size is how many announcements are remembered.
+func (h *history) size() int { return len(h.order) - h.gone }
+
+// compact frees the room of those that have left.
+func (h *history) compact() {
+	if h.gone > len(h.order)/2 && h.gone > 1024 {
+		h.order = append([]remembered(nil), h.order[h.gone:]...)
 		h.gone = 0
 	}
+}
+
+// note keeps what a transaction is about to change. Reading back is no
+// transaction.
+func (d *dedupe) note(h *history, key announcement) {
+	if _, marked := d.marks[h]; !marked {
+		return
+	}
+	before, had := h.lowest[key]
+	d.changes = append(d.changes, change{h, key, before, had})
 }

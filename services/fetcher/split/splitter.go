@@ -107,6 +107,7 @@ func (s *Splitter) process(ctx, stopping context.Context, tx transaction) (err e
 	// transaction is committed. Died before this: the links are in the log, the
 	// streams are gone, and the next owner reads up to where the links say.
 	s.streams.committed()
+	s.dedupe.committed()
 	if err := s.opts.AtStep(StepBegun); err != nil {
 		return err
 	}
@@ -158,8 +159,11 @@ func (s *Splitter) Revoked(partitions []int32) {
 	}
 }
 
-// Aborted drops the streams that stand ahead of the log.
-func (s *Splitter) Aborted() { s.streams.aborted() }
+// Aborted goes back to what the log says.
+func (s *Splitter) Aborted() {
+	s.streams.aborted()
+	s.dedupe.aborted()
+}
 
 // Close ends the open streams.
 func (s *Splitter) Close() {
