@@ -10,6 +10,7 @@ import (
 
 func TestMain(m *testing.M) {
 	RunChildIfAsked()
+	serveAsClickHouseIfAsked()
 	runParentIfAsked()
 	os.Exit(m.Run())
 }

@@ -117,7 +117,8 @@ func (p *process) failure() error {
 		return fmt.Errorf("disk is full: %s", said)
 	case strings.Contains(said, "Another server instance in same directory"):
 		return fmt.Errorf("its folder is in use by another running engine: %s", said)
-	case said == "" && p.err != nil:
+	case p.err != nil && (said == "" || wasKilled(p.command.ProcessState)):
+		// What it printed before has nothing to do with it.
 		return p.err
 	case p.err != nil:
 		return fmt.Errorf("%w: %s", p.err, said)

@@ -17,3 +17,9 @@ func ownProcessGroup() *syscall.SysProcAttr {
 func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) }
 
 func killSelf() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }
+
+// wasKilled says whether a process was ended by force from outside.
+func wasKilled(state *os.ProcessState) bool {
+	status, ok := state.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+}
