@@ -18,7 +18,7 @@ type auditEvent struct {
 	responseMetadata                        string // compact JSON
 	responseCode                            int64
 	annotations                             pairs
-	dryRunBody                              bool // DeleteOptions with dryRun
+	body                                    bodyOptions
 	has                                     members
 }
 
@@ -96,7 +96,7 @@ func (e *auditEvent) member(s *scanner, key string) bool {
 	case "responseObject":
 		s.skip()
 	case "requestObject":
-		e.dryRunBody = takeDryRun(s)
+		e.body = takeBodyOptions(s)
 	case "requestReceivedTimestamp":
 		e.requestReceivedTimestamp = s.text()
 	case "stageTimestamp":
@@ -243,27 +243,31 @@ func (e *auditEvent) takeResponse(s *scanner) {
 	}
 }
 
-// takeDryRun looks into a request body for a dry run: deletions carry it there
-// (DeleteOptions), evictions one level down.
-func takeDryRun(s *scanner) bool {
+// bodyOptions is what a request's body says of a dry run, for the requests
+// whose options are in their body. What it means hangs on the request.
+type bodyOptions struct {
+	present       bool // there is a body, an object
+	dryRun        bool // as DeleteOptions have it
+	deleteOptions bool // the same one level down, as an Eviction has it
+}
+
+func takeBodyOptions(s *scanner) (b bodyOptions) {
 	if s.peek() != '{' {
 		s.skip()
-		return false
+		return b
 	}
-	var options, dryRun, inner bool
+	b.present = true
 	for more := s.enter('}'); more; more = s.next('}') {
 		switch s.key() {
-		case "kind":
-			options = s.text() == "DeleteOptions"
 		case "dryRun":
-			dryRun = hasText(s)
+			b.dryRun = hasText(s)
 		case "deleteOptions":
-			inner = takeOptions(s)
+			b.deleteOptions = takeOptions(s)
 		default:
 			s.skip()
 		}
 	}
-	return options && dryRun || inner
+	return b
 }
 
 func takeOptions(s *scanner) (dryRun bool) {

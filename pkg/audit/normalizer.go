@@ -53,6 +53,9 @@ type Normalizer struct {
 	result   Result
 	position int // of the next outcome in the line: the event's number in its row id
 
+	carried  int // what the levels around a list give to each row of it
+	repeated int // the sum of carried over the line's rows
+
 	steps [maxLevels]step // how each level was come to from the one around it
 	at    int             // the level of the row at hand
 
@@ -101,7 +104,7 @@ var byteOrderMark = []byte("\xef\xbb\xbf")
 func (n *Normalizer) Normalize(source *Source, line Line, emit func(*event.Row)) Result {
 	n.source, n.line, n.emit = source, line, emit
 	n.result = Result{Rejections: n.result.Rejections[:0], Skips: n.result.Skips[:0]}
-	n.position = 0
+	n.position, n.carried, n.repeated = 0, 0, 0
 	n.arena.reset()
 
 	data := bytes.TrimPrefix(line.Bytes, byteOrderMark)
@@ -110,8 +113,22 @@ func (n *Normalizer) Normalize(source *Source, line Line, emit func(*event.Row))
 	} else {
 		n.take(data, start)
 	}
+	if len(line.Bytes) > largeLine {
+		n.release()
+	}
 	n.source, n.line, n.emit = nil, Line{}, nil
 	return n.result
+}
+
+// largeLine is a line after which the buffers are not kept: they have its size,
+// and point into it.
+const largeLine = 1 << 20
+
+func (n *Normalizer) release() {
+	n.arena, n.row, n.outer = arena{}, event.Row{}, scanner{}
+	for i := range n.levels {
+		n.levels[i], n.lists[i] = new(record), scanner{}
+	}
 }
 
 // take reads the line's one object on the fast path, and leaves everything else
@@ -171,9 +188,19 @@ func (n *Normalizer) skip(reason Skip) {
 	n.result.Skips = append(n.result.Skips, Skipped{Reason: reason, Count: 1})
 }
 
+// maxRejections bounds the dead letters of one line's items. A line can hold
+// millions of them; it is itself the last one then, so nothing of it is lost.
+const maxRejections = 10_000
+
 func (n *Normalizer) reject(why verdict, part []byte) {
-	n.result.Rejections = append(n.result.Rejections, Rejection{
-		Reason: why.reason, Detail: why.detail, Part: part, Event: n.position,
-	})
+	switch count := len(n.result.Rejections); {
+	case count == maxRejections:
+		why.detail, part = "the line as a whole: too many of its items are no events", n.line.Bytes
+		fallthrough
+	case count < maxRejections:
+		n.result.Rejections = append(n.result.Rejections, Rejection{
+			Reason: why.reason, Detail: why.detail, Part: part, Event: n.position,
+		})
+	}
 	n.position++
 }

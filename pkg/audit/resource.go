@@ -60,7 +60,8 @@ func targetOfPath(path string) (t target) {
 	}
 	t.version, rest = segment(rest)
 	first, after := segment(rest)
-	if first == "watch" || first == "proxy" { // forms of old
+	proxied := first == "proxy"
+	if first == "watch" || proxied { // forms of old
 		rest = after
 		first, after = segment(rest)
 	}
@@ -73,7 +74,9 @@ func targetOfPath(path string) (t target) {
 	}
 	t.resource, rest = segment(rest)
 	t.name, rest = segment(rest)
-	t.subresource, _ = segment(rest)
+	if t.subresource, _ = segment(rest); proxied {
+		t.subresource = "proxy" // and what follows is a path of the object's own
+	}
 	if t.version == "" || t.resource == "" {
 		return target{}
 	}
@@ -156,7 +159,24 @@ func (t *target) readOnly(e *auditEvent) bool {
 	case "GET", "HEAD", "OPTIONS":
 		return true
 	}
-	return e.dryRunBody || hasDryRun(e.requestURI)
+	return t.isDryRun(e)
+}
+
+// isDryRun says whether the API server took a request for a dry run. Everything
+// of a request is the client's to choose, so this follows what the server reads:
+// whoever adds "dryRun" where it means nothing must not hide a change by it.
+func (t *target) isDryRun(e *auditEvent) bool {
+	switch {
+	case t.resource == "":
+		return false // the parameter is one of resources
+	case t.resource == "serviceaccounts" && t.subresource == "token":
+		return false // hands out a token all the same
+	case (e.verb == "delete" || e.verb == "deletecollection") && e.body.present:
+		return e.body.dryRun // a body takes the place of the parameters
+	case t.subresource == "eviction" && e.body.deleteOptions:
+		return true
+	}
+	return hasDryRun(e.requestURI)
 }
 
 // isReview knows the requests that are questions in the form of an object.

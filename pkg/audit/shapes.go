@@ -18,6 +18,9 @@ func (n *Normalizer) settle(level int, raw, part []byte) {
 func (n *Normalizer) resolve(level int, raw, part []byte) (why verdict, settled bool) {
 	r := n.levels[level]
 	if r.e.isAuditEvent() {
+		if n.repeated += n.carried; n.repeated > maxRepeated {
+			return verdict{UnsupportedFormat, "what is around the list is too large to repeat for each event"}, false
+		}
 		if raw == nil {
 			raw = bytes.TrimSpace(r.s.data)
 		}
@@ -52,7 +55,7 @@ func (n *Normalizer) resolve(level int, raw, part []byte) (why verdict, settled 
 
 // open looks for an event inside a value of the record one level up.
 func (n *Normalizer) open(level int, value embedded, raw, part []byte) (why verdict, settled bool) {
-	data := value.text
+	data := bytes.TrimPrefix(value.text, byteOrderMark)
 	start := skipSpace(data, 0)
 	if start == len(data) {
 		return verdict{NotAuditEvent, "empty text"}, false
@@ -161,7 +164,7 @@ var wholeElement = []byte{}
 func (n *Normalizer) list(level int, name string, array, raw []byte) {
 	s := &n.lists[level]
 	s.reset(array, &n.arena)
-	mark := len(n.arena.buf)
+	defer n.carry(level)()
 	elements := 0
 	if array[0] == '[' {
 		for more := s.enter(']'); more; more = s.next(']') {
@@ -172,12 +175,37 @@ func (n *Normalizer) list(level int, name string, array, raw []byte) {
 			if raw != nil {
 				rawLog = element
 			}
-			n.element(level, element, rawLog)
-			n.arena.buf = n.arena.buf[:mark]
+			n.listed(level, element, rawLog)
 		}
 	}
 	if elements == 0 {
 		n.skip(SkipEmptyList)
+	}
+}
+
+// maxRepeated bounds what the wrapper of a list adds to the rows of it, all
+// together: with a wrapper of half the line's size this would grow by the square
+// of the line. Real wrappers come to a thousandth of it.
+const maxRepeated = 64 << 20
+
+// carry notes what the levels outside of the given one give to each row, until
+// the returned function is called.
+func (n *Normalizer) carry(level int) (restore func()) {
+	around := n.carried
+	n.carried = 0
+	for l := range level {
+		n.carried += n.levels[l].w.size()
+	}
+	return func() { n.carried = around }
+}
+
+// listed settles one element of a list. What it needed of the arena is free
+// again, unless a dead letter may be part of it.
+func (n *Normalizer) listed(level int, element, raw []byte) {
+	mark, rejected := len(n.arena.buf), len(n.result.Rejections)
+	n.element(level, element, raw)
+	if len(n.result.Rejections) == rejected {
+		n.arena.buf = n.arena.buf[:mark]
 	}
 }
 
@@ -241,10 +269,12 @@ func (n *Normalizer) isEventList(level int) bool {
 	}
 	s := &n.lists[level+1]
 	s.reset(r.w.items, &n.arena)
+	mark := len(n.arena.buf)
 	for more := s.enter(']'); more; more = s.next(']') {
 		if item := s.raw(); item[0] == '{' && n.parse(level+1, item, 0).e.isAuditEvent() {
 			return true
 		}
+		n.arena.buf = n.arena.buf[:mark]
 	}
 	return false
 }
@@ -254,7 +284,8 @@ func (n *Normalizer) isEventList(level int) bool {
 func (n *Normalizer) resourceLogs(level int) {
 	s := &n.lists[level]
 	s.reset(n.levels[level-1].w.resourceLogs, &n.arena)
-	mark, before := len(n.arena.buf), n.position
+	defer n.carry(level)()
+	before := n.position
 	eachObject(s, func() {
 		eachMember(s, "scopeLogs", "instrumentationLibraryLogs", func() {
 			eachObject(s, func() {
@@ -265,8 +296,7 @@ func (n *Normalizer) resourceLogs(level int) {
 					}
 					for more := s.enter(']'); more; more = s.next(']') {
 						n.steps[level] = step{"logRecords", n.position - before}
-						n.element(level, s.raw(), nil)
-						n.arena.buf = n.arena.buf[:mark]
+						n.listed(level, s.raw(), nil)
 					}
 				})
 			})
@@ -317,5 +347,12 @@ func datedRecord(array []byte) (date string, object []byte, found bool) {
 	if i = skipSpace(array, i+1); array[i] != '{' {
 		return "", nil, false
 	}
-	return view(array[start:end]), array[i:], true
+	object = array[i:]
+	var s scanner
+	s.reset(object, nil)
+	s.skip()
+	if s.space(); object[s.pos] != ']' {
+		return "", nil, false // a list that begins with a number
+	}
+	return view(array[start:end]), object, true
 }

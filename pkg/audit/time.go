@@ -20,11 +20,18 @@ func clampSeconds(seconds int64) (clamped uint32, outside bool) {
 	return uint32(seconds), false
 }
 
+// maxTimeText is longer than any time is written. What a wrapper calls its time
+// is read again for each event inside.
+const maxTimeText = 64
+
 // parseTime reads what shippers write as a time, as seconds since 1970:
 // RFC 3339 and its relatives (a space for the T, any number of decimals, no
 // zone, +0000), and epoch numbers in seconds, milliseconds, micro- or
 // nanoseconds, also with an exponent.
 func parseTime(text string) (seconds int64, ok bool) {
+	if len(text) > maxTimeText {
+		return 0, false
+	}
 	if len(text) >= 10 && text[4] == '-' && text[7] == '-' {
 		return parseCalendar(text)
 	}
@@ -115,13 +122,12 @@ func parseEpoch(text string) (seconds int64, ok bool) {
 	if text == "" || (text[0]-'0' > 9 && text[0] != '-') {
 		return 0, false
 	}
-	number, ok := wholeSeconds(text)
-	if !ok {
-		var err error
-		number, err = strconv.ParseFloat(text, 64)
-		if err != nil && !math.IsInf(number, 0) || math.IsNaN(number) {
-			return 0, false
-		}
+	if whole, ok := wholeNumber(text); ok {
+		return wholeEpoch(whole), true
+	}
+	number, err := strconv.ParseFloat(text, 64)
+	if err != nil && !math.IsInf(number, 0) || math.IsNaN(number) {
+		return 0, false
 	}
 	size := math.Abs(number)
 	switch {
@@ -142,18 +148,30 @@ func parseEpoch(text string) (seconds int64, ok bool) {
 	return int64(number), true
 }
 
-// wholeSeconds reads digits with or without decimals, dropping these as text: as
+// wholeNumber reads digits with or without decimals, dropping these as text: as
 // a float64 a number of today may round up into the next second.
-func wholeSeconds(text string) (number float64, ok bool) {
+func wholeNumber(text string) (number int64, ok bool) {
 	whole, decimals, _ := strings.Cut(text, ".")
-	if len(whole) == 0 || len(whole) > 18 {
+	if len(whole) == 0 || len(whole) > 19 || whole[0] == '-' {
 		return 0, false
 	}
 	if _, ok := digits(decimals); !ok {
 		return 0, false
 	}
-	seconds, ok := digits(whole)
-	return float64(seconds), ok
+	number, err := strconv.ParseInt(whole, 10, 64)
+	return number, err == nil
+}
+
+func wholeEpoch(number int64) (seconds int64) {
+	switch {
+	case number >= fromNanos:
+		return number / 1e9
+	case number >= fromMicros:
+		return number / 1e6
+	case number >= fromMillis:
+		return number / 1e3
+	}
+	return number
 }
 
 func digits(text string) (number int, ok bool) {

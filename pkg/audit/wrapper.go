@@ -293,6 +293,14 @@ func (w *wrapper) takeOpenShift(s *scanner) {
 	}
 }
 
+// size is what the wrapper gives to a row, in bytes.
+func (w *wrapper) size() int {
+	k := &w.kubernetes
+	return w.labels.size + len(w.cluster) + len(w.stream) + len(w.dockerID) + len(w.level) +
+		len(k.PodName) + len(k.NamespaceName) + len(k.PodID) + len(k.Host) + len(k.ContainerName) +
+		len(k.DockerID) + len(k.ContainerHash) + len(k.ContainerImage)
+}
+
 func orElse(value *string, other string) {
 	if *value == "" {
 		*value = other
