@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,7 +40,9 @@ type demo struct {
 	bucket    *bucket
 	queries   queries
 	dead      *deadLetters
-	expected  *expected
+	expected  *expected // the writer's until everything is written
+	putCount  atomic.Int64
+	putLines  atomic.Int64
 	began     time.Time
 	verdict   error // set when the demo came to its end
 }
@@ -202,7 +205,6 @@ func (d *demo) drive(ctx context.Context) error {
 				return err
 			}
 			written = true
-			d.say("\n")
 		case <-tick.C:
 		}
 		if err := progress.read(ctx); err != nil {
@@ -211,10 +213,10 @@ func (d *demo) drive(ctx context.Context) error {
 			}
 			d.say("  %s\n", err)
 		}
+		progress.print(written)
 		if !written {
 			continue
 		}
-		progress.print()
 		complete := d.expected.complete(progress.rows, progress.deadLetters)
 		if complete || progress.stalled() {
 			if !complete {

@@ -66,7 +66,7 @@ func (d *demo) writeGenerated(ctx context.Context) error {
 				generate.Event: outcomeRow, generate.Bad: outcomeDead, generate.Blank: outcomeSkip,
 			}[kind]
 		}
-		d.expected.add(id, &expectedObject{key: object.Key, lines: expectedLines, unreadable: object.Corrupt})
+		d.expect(id, &expectedObject{key: object.Key, lines: expectedLines, unreadable: object.Corrupt})
 		return nil
 	})
 	if err != nil {
@@ -153,12 +153,18 @@ func (d *demo) putFile(ctx context.Context, reader *dataReader, path string) (_ 
 	if err := reader.read(file, object); err != nil {
 		return nil, 0, err
 	}
-	d.expected.add(id, object)
+	d.expect(id, object)
 	info, err := file.Stat()
 	if err != nil {
 		return nil, 0, err
 	}
 	return object, info.Size(), nil
+}
+
+func (d *demo) expect(id string, object *expectedObject) {
+	d.expected.add(id, object)
+	d.putCount.Add(1)
+	d.putLines.Add(int64(len(object.lines)))
 }
 
 // dataReader finds out, from a file's own lines, what must become of each.

@@ -62,14 +62,18 @@ func fetched(families []*dto.MetricFamily) (objects, lines int) {
 
 func (p *progress) stalled() bool { return time.Since(p.moved) > demoStall }
 
-func (p *progress) print() {
+func (p *progress) print(written bool) {
 	now := time.Now()
 	rate := float64(p.rows-p.shownRows) / max(now.Sub(p.shownAt).Seconds(), 0.001)
 	p.shownRows, p.shownAt = p.rows, now
+	more := "+" // are still being written
+	if written {
+		more = ""
+	}
 	d := p.demo
-	d.say("  %5s      objects %s of %s   lines %s of %s   rows %s (%s/s)   dead letters %s\n",
-		now.Sub(p.start).Round(time.Second), number(p.objects), number(len(d.expected.objects)),
-		number(p.lines), number(d.expected.lines()), number(p.rows), number(int(rate)), number(p.deadLetters))
+	d.say("  %5s      objects %s of %s%s   lines %s of %s%s   rows %s (%s/s)   dead letters %s\n",
+		now.Sub(p.start).Round(time.Second), number(p.objects), number(int(d.putCount.Load())), more,
+		number(p.lines), number(int(d.putLines.Load())), more, number(p.rows), number(int(rate)), number(p.deadLetters))
 }
 
 // number writes n with a comma at every thousand.

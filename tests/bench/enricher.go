@@ -27,8 +27,8 @@ func benchEnricher(ctx context.Context, o options) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	measure := func(name string, work func(*broker) func(context.Context) error) (perSecond float64, err error) {
-		b, err := startBroker(ctx, o, name)
+	measure := func(name string, round int, work func(context.Context, *broker) error) (perSecond float64, err error) {
+		b, err := startBroker(ctx, o, fmt.Sprint(name, round))
 		if err != nil {
 			return 0, err
 		}
@@ -40,30 +40,28 @@ func benchEnricher(ctx context.Context, o options) ([]figure, error) {
 		if err != nil {
 			return 0, err
 		}
-		run := work(b)
-		return rate(ctx, len(sample), func(ctx context.Context) (int, error) { return b.committed(ctx, b.names.Normalized) }, run)
+		return rate(ctx, len(sample),
+			func(ctx context.Context) (int, error) { return b.committed(ctx, b.names.Normalized) },
+			func(ctx context.Context) error { return work(ctx, b) })
 	}
-
-	ceiling, err := measure("copy", func(b *broker) func(context.Context) error {
-		return func(ctx context.Context) error { return copyTopic(ctx, o, b) }
-	})
-	if err != nil {
-		return nil, fmt.Errorf("copy: %w", err)
-	}
-	value, err := measure("enricher", func(b *broker) func(context.Context) error {
-		return func(ctx context.Context) error {
-			settings := b.cfg.Enricher
-			settings.GeoIP.Files = geoip
-			stage, err := enricher.New(enricher.Options{
-				Kafka: b.cfg.Kafka, Topics: b.names, LineLimit: int64(b.cfg.Topics.LineLimit), Enricher: settings,
-				Sources: map[string]*audit.Source{"bench": benchSource}, Log: o.log,
+	ceiling, value, err := inTurns(o.rounds,
+		func(round int) (float64, error) {
+			return measure("copy", round, func(ctx context.Context, b *broker) error { return copyTopic(ctx, o, b) })
+		},
+		func(round int) (float64, error) {
+			return measure("enricher", round, func(ctx context.Context, b *broker) error {
+				settings := b.cfg.Enricher
+				settings.GeoIP.Files = geoip
+				stage, err := enricher.New(enricher.Options{
+					Kafka: b.cfg.Kafka, Topics: b.names, LineLimit: int64(b.cfg.Topics.LineLimit), Enricher: settings,
+					Sources: map[string]*audit.Source{"bench": benchSource}, Log: o.log,
+				})
+				if err != nil {
+					return err
+				}
+				return stage.Run(ctx)
 			})
-			if err != nil {
-				return err
-			}
-			return stage.Run(ctx)
-		}
-	})
+		})
 	if err != nil {
 		return nil, err
 	}

@@ -38,21 +38,35 @@ func startBroker(ctx context.Context, o options, name string) (*broker, error) {
 	b.cfg.Kafka.Instance = "bench"
 	b.names = b.cfg.Topics.Names()
 	options, err := b.options(o)
+	if err == nil {
+		err = b.makeTopics(ctx, options)
+	}
+	if err == nil {
+		b.client, err = kgo.NewClient(options...)
+	}
 	if err != nil {
 		return nil, errors.Join(err, server.Close())
 	}
-	if b.client, err = kgo.NewClient(options...); err != nil {
-		return nil, errors.Join(err, server.Close())
-	}
 	b.admin = kadm.NewClient(b.client)
-	plan, err := topics.NewPlan(ctx, b.admin, b.cfg.Topics.Settings())
+	return b, nil
+}
+
+// makeTopics has a client of its own: one that has asked for topics before they
+// were there goes on for a while saying that they aren't.
+func (b *broker) makeTopics(ctx context.Context, options []kgo.Opt) error {
+	client, err := kgo.NewClient(options...)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	plan, err := topics.NewPlan(ctx, kadm.NewClient(client), b.cfg.Topics.Settings())
 	if err == nil {
 		err = plan.Apply(ctx)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("make the topics: %w", err), b.close())
+		return fmt.Errorf("make the topics: %w", err)
 	}
-	return b, nil
+	return nil
 }
 
 // options are those that the stages' own clients have.

@@ -41,6 +41,7 @@ func (f figure) met() bool {
 // options of a run.
 type options struct {
 	events  int
+	rounds  int
 	seed    uint64
 	log     *slog.Logger
 	scratch string
@@ -55,9 +56,14 @@ func run() int {
 	var o options
 	var verbose bool
 	flag.IntVar(&o.events, "events", 100_000, "events through the enricher and the sink")
+	flag.IntVar(&o.rounds, "rounds", 3, "how often each is measured, in turns with its ceiling; the best counts")
 	flag.Uint64Var(&o.seed, "seed", 1, "of the generated events")
 	flag.BoolVar(&verbose, "v", false, "show the servers' and the stages' logs")
 	flag.Parse()
+	if o.events < 10*sinkBatch || o.rounds < 1 {
+		fmt.Fprintf(os.Stderr, "bench: want at least %d events and one round\n", 10*sinkBatch)
+		return 2
+	}
 	level := slog.LevelError
 	if verbose {
 		level = slog.LevelInfo
@@ -116,6 +122,24 @@ func measure(ctx context.Context, o options, out io.Writer) (err error) {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s %g\t%s\t%s\n", f.name, amount(f.value, f.unit), ceiling, ratio, bound, f.target, verdict, f.against)
 	}
 	return table.Flush()
+}
+
+// inTurns measures the ceiling and the figure one after the other, round after
+// round, and returns the best of each: what else the machine does at times then
+// falls on both, and mostly on neither.
+func inTurns(rounds int, ceiling, value func(round int) (float64, error)) (bestCeiling, bestValue float64, err error) {
+	for round := range rounds {
+		perSecond, err := ceiling(round)
+		if err != nil {
+			return 0, 0, fmt.Errorf("ceiling: %w", err)
+		}
+		bestCeiling = max(bestCeiling, perSecond)
+		if perSecond, err = value(round); err != nil {
+			return 0, 0, err
+		}
+		bestValue = max(bestValue, perSecond)
+	}
+	return bestCeiling, bestValue, nil
 }
 
 func amount(value float64, unit string) string {
