@@ -42,6 +42,9 @@ func TestKills(t *testing.T) {
 		for _, stage := range []string{"fetcher", "enricher", "sink"} {
 			stages[stage] = startStage(t, p.binary, p.config, stage, stage+"-1")
 		}
+		for _, process := range stages {
+			process.waitReady(t)
+		}
 
 		feeding, stopFeeding := context.WithCancel(t.Context())
 		defer stopFeeding()

@@ -2,7 +2,6 @@ package exactlyonce
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -129,22 +128,17 @@ func (p *stageProcess) end(t *testing.T, signal syscall.Signal) {
 // waitReady polls /readyz until it says 200.
 func (p *stageProcess) waitReady(t *testing.T) {
 	t.Helper()
-	p.waitStatus(t, "/readyz", http.StatusOK)
-}
-
-func (p *stageProcess) waitStatus(t *testing.T, path string, want int) {
-	t.Helper()
-	eventually(t, time.Minute, fmt.Sprintf("%s answers %d on %s", p.stage, want, path), func() bool {
+	eventually(t, time.Minute, p.stage+" is ready", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.admin+path, nil)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.admin+"/readyz", nil)
 		require.NoError(t, err)
 		response, err := http.DefaultClient.Do(request)
 		if err != nil {
 			return false
 		}
 		defer func() { _ = response.Body.Close() }()
-		return response.StatusCode == want
+		return response.StatusCode == http.StatusOK
 	})
 }
 
