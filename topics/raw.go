@@ -42,8 +42,9 @@ func (l *RawLine) Record(topic string) *kgo.Record {
 	}
 }
 
-// DecodeRawLine reads a record of `raw`. Bytes is the record's value, not a
-// copy. Headers it doesn't know are passed over. The error wraps ErrMalformed.
+// DecodeRawLine reads a record of `raw`. Source, Object and Bytes point into the
+// record, they are no copies. Headers it doesn't know are passed over. The error
+// wraps ErrMalformed.
 func DecodeRawLine(r *kgo.Record) (RawLine, error) {
 	line := RawLine{Bytes: r.Value, Line: -1, ReceivedAt: -1}
 	for i := range r.Headers {
@@ -51,13 +52,13 @@ func DecodeRawLine(r *kgo.Record) (RawLine, error) {
 		var err error
 		switch header.Key {
 		case HeaderSource:
-			line.Source = string(header.Value)
+			line.Source = viewString(header.Value)
 		case HeaderObject:
-			line.Object = string(header.Value)
+			line.Object = viewString(header.Value)
 		case HeaderLine:
-			line.Line, err = strconv.ParseInt(string(header.Value), 10, 64)
+			line.Line, err = strconv.ParseInt(viewString(header.Value), 10, 64)
 		case HeaderReceivedAt:
-			line.ReceivedAt, err = strconv.ParseInt(string(header.Value), 10, 64)
+			line.ReceivedAt, err = strconv.ParseInt(viewString(header.Value), 10, 64)
 		}
 		if err != nil {
 			return line, fmt.Errorf("%w: header %s: %w", ErrMalformed, header.Key, err)

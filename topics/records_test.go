@@ -109,6 +109,12 @@ func TestRawLineRecord(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, line, decoded)
 
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		if _, err := DecodeRawLine(record); err != nil {
+			t.Fatal(err)
+		}
+	}))
+
 	for missing := range record.Headers {
 		spoilt := *record
 		spoilt.Headers = append(append([]kgo.RecordHeader{}, record.Headers[:missing]...), record.Headers[missing+1:]...)
