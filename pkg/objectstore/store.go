@@ -36,8 +36,8 @@ const aliasAWS = "aws"
 const regionWithoutMeaning = "us-east-1"
 
 const (
-	requestTries      = 3               // of one request, by the SDK
-	requestBackoff    = 2 * time.Second // at most, between those
+	requestTries      = 3                      // of one request, by the SDK
+	requestBackoff    = 500 * time.Millisecond // at most, between those
 	connectTimeout    = 5 * time.Second
 	idleConnsPerHost  = 128
 	defaultStallLimit = 30 * time.Second

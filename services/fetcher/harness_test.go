@@ -358,10 +358,10 @@ func (h *healthRecord) Report(component string, err error) {
 	}
 }
 
-func (h *healthRecord) get(component string) (now error, bad int) {
+func (h *healthRecord) get(component string) (bad int, now error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.states[component], h.bad[component]
+	return h.bad[component], h.states[component]
 }
 
 // faults is a proxy before the object store.
@@ -386,7 +386,6 @@ func newFaults(t *testing.T, target string) *faults {
 }
 
 func (f *faults) set(handle func(http.ResponseWriter, *http.Request) bool) { f.handle.Store(&handle) }
-func (f *faults) clear()                                                   { f.handle.Store(nil) }
 
 func (f *faults) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if handle := f.handle.Load(); handle != nil && (*handle)(w, r) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditstream/auditstream/services/fetcher"
@@ -125,7 +126,7 @@ func TestObjectsThatCannotBeRead(t *testing.T) {
 	}, got)
 	require.Positive(t, w.faults.fired.Load())
 	require.Positive(t, r.metric("auditstream_fetcher_retries_total", "object-missing"))
-	now, _ := w.health.get("s3")
+	_, now := w.health.get("s3")
 	require.NoError(t, now)
 }
 
@@ -266,14 +267,14 @@ func TestStoreAway(t *testing.T) {
 		}
 	})
 	require.Eventually(t, func() bool {
-		now, bad := w.health.get("s3")
+		bad, now := w.health.get("s3")
 		return now != nil && bad > 1
 	}, patience, 20*time.Millisecond, "the store is reported away")
-	_, listing := w.health.get("listing " + sourceID)
+	listing, _ := w.health.get("listing " + sourceID)
 	require.Positive(t, listing)
 	away.Store(false)
 	w.requireRaw(want)
-	now, _ := w.health.get("s3")
+	_, now := w.health.get("s3")
 	require.NoError(t, now)
 	require.Zero(t, r.metric("auditstream_fetcher_dead_letters_total"))
 	w.deadLetters(0)
@@ -375,6 +376,54 @@ func TestMoreLargeObjectsThanPlaces(t *testing.T) {
 	require.Positive(t, r.metric("auditstream_fetcher_objects_total", "postponed"))
 	require.LessOrEqual(t, r.metric("auditstream_fetcher_open_objects"), 2.0)
 	w.deadLetters(0)
+}
+
+// A later try waits for its time without going round and round, and without
+// keeping others waiting.
+func TestLaterTriesDoNotSpin(t *testing.T) {
+	w := newWorld(t)
+	want := make(expected)
+	w.announce(w.object("logs/missing", "0123456789abcdef0123456789abcdef"))
+	r := w.start(func(o *fetcher.Options) {
+		noListing(o)
+		o.Config.Attempts = 4
+		o.Config.Backoff = 600 * time.Millisecond
+	})
+	require.Eventually(t, func() bool { return r.metric("auditstream_fetcher_retries_total") > 0 }, patience, 10*time.Millisecond)
+	text := numbered("good", 10, 100)
+	want.lines(w.put("logs/good", []byte(text)), text)
+	w.announce(w.stored("logs/good"))
+	w.requireRaw(want)
+	letters := w.deadLetters(1)
+	require.Equal(t, topics.ReasonObjectMissing, letters[0].Reason)
+
+	ends, err := kadm.NewClient(w.client).ListEndOffsets(t.Context(), w.names.Objects)
+	require.NoError(t, err)
+	var written int64
+	ends.Each(func(end kadm.ListedOffset) { written += end.Offset })
+	require.Less(t, written, int64(30), "records in objects, ends of transactions included")
+}
+
+func TestStopsWhileTheBrokerIsAway(t *testing.T) {
+	broker := servers.EmbeddedKafka(t, "")
+	w := newWorld(t, broker.Addresses()...)
+	w.put("logs/stop", []byte(noise(20<<20)))
+	// An end of a transaction that is under way may use up the transaction's time.
+	r := w.start(func(o *fetcher.Options) { o.Kafka.TransactionTimeout = 8 * time.Second })
+	require.Eventually(t, func() bool { return r.metric("auditstream_fetcher_lines_total") > 0 }, patience, time.Millisecond)
+	require.NoError(t, broker.Close())
+	w.put("logs/unannounced", []byte("text\n"))
+	listed := r.metric("auditstream_fetcher_listings_total", "complete")
+	require.Eventually(t, func() bool { // its announcement is under way: the pass does not end
+		time.Sleep(500 * time.Millisecond)
+		now := r.metric("auditstream_fetcher_listings_total", "complete")
+		ended := now == listed
+		listed = now
+		return ended
+	}, patience, time.Millisecond)
+	began := time.Now()
+	r.stop()
+	require.Less(t, time.Since(began), 25*time.Second)
 }
 
 func TestStopsInOrder(t *testing.T) {
