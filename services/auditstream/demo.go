@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -148,7 +149,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 	defer d.dead.client.Close()
 	d.bucket = &bucket{client: running.S3().Client(), alias: d.cfg.S3.Alias, name: d.cfg.Sources[0].Bucket}
 	database, table := clickhouse.TableName(d.cfg.ClickHouse)
+	// An idle connection left open would hold up the engine's end.
 	d.queries = queries{
+		client:  &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
 		address: d.cfg.Embedded.ClickHouseHTTPAddress,
 		table:   clickhouse.Quote(database) + "." + clickhouse.Quote(table),
 	}

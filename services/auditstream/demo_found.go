@@ -20,6 +20,7 @@ import (
 
 // queries asks the engine over HTTP, as a user with curl would.
 type queries struct {
+	client  *http.Client
 	address string
 	table   string
 }
@@ -31,7 +32,7 @@ func (q queries) open(ctx context.Context, query string) (io.ReadCloser, error) 
 	if err != nil {
 		return nil, err
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := q.client.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("query ClickHouse: %w", err)
 	}
