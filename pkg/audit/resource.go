@@ -9,6 +9,7 @@ type target struct {
 	resource, name            string
 	subresource               string
 	path                      string // of the request, without query
+	proxied                   bool   // by the path alone: /api/v1/proxy/…
 }
 
 // target takes the request's object from objectRef, and from the path what the
@@ -60,8 +61,8 @@ func targetOfPath(path string) (t target) {
 	}
 	t.version, rest = segment(rest)
 	first, after := segment(rest)
-	proxied := first == "proxy"
-	if first == "watch" || proxied { // forms of old
+	t.proxied = first == "proxy"
+	if first == "watch" || t.proxied { // forms of old
 		rest = after
 		first, after = segment(rest)
 	}
@@ -74,8 +75,8 @@ func targetOfPath(path string) (t target) {
 	}
 	t.resource, rest = segment(rest)
 	t.name, rest = segment(rest)
-	if t.subresource, _ = segment(rest); proxied {
-		t.subresource = "proxy" // and what follows is a path of the object's own
+	if !t.proxied { // what follows is then a path of the object's own
+		t.subresource, _ = segment(rest)
 	}
 	if t.version == "" || t.resource == "" {
 		return target{}
@@ -147,6 +148,9 @@ func (t *target) readOnly(e *auditEvent) bool {
 	switch t.subresource {
 	case "exec", "attach", "portforward", "proxy":
 		// A door into a container or a node, also when opened with a GET.
+		return false
+	}
+	if t.proxied {
 		return false
 	}
 	switch e.verb {
