@@ -38,6 +38,7 @@ func TestChangesAreNotHidden(t *testing.T) {
 		{"a review deleted", `"verb":"delete","objectRef":{"resource":"subjectaccessreviews","apiGroup":"authorization.k8s.io","apiVersion":"v1"}`, false},
 		{"the proxy of old", `"verb":"get","requestURI":"/api/v1/proxy/namespaces/a/pods/p/run"`, false},
 		{"the proxy of old to a node", `"verb":"get","requestURI":"/api/v1/proxy/nodes/n/exec"`, false},
+		{"the proxy of old as it is logged", `"verb":"proxy","requestURI":"/api/v1/proxy/namespaces/a/pods/p/run?dryRun=All",` + pod, false},
 		{"keys are told apart by their case", `"verb":"delete","Verb":"get","VERB":"list",` + pod, false},
 		{"the last of two", `"verb":"get","verb":"delete",` + pod, false},
 		{"ephemeral containers", `"verb":"patch","objectRef":{"resource":"pods","subresource":"ephemeralcontainers","namespace":"a","name":"p","apiVersion":"v1"}`, false},

@@ -150,7 +150,7 @@ func (t *target) readOnly(e *auditEvent) bool {
 		// A door into a container or a node, also when opened with a GET.
 		return false
 	}
-	if t.proxied {
+	if t.proxied || e.verb == "proxy" {
 		return false
 	}
 	switch e.verb {
@@ -170,6 +170,11 @@ func (t *target) readOnly(e *auditEvent) bool {
 // of a request is the client's to choose, so this follows what the server reads:
 // whoever adds "dryRun" where it means nothing must not hide a change by it.
 func (t *target) isDryRun(e *auditEvent) bool {
+	switch e.verb {
+	case "create", "update", "patch", "delete", "deletecollection":
+	default:
+		return false
+	}
 	switch {
 	case t.resource == "":
 		return false // the parameter is one of resources
