@@ -96,13 +96,8 @@ func (s *session) turn(ctx context.Context, process processFunc) error {
 // process gives the stage a quarter of the transaction's time. When Run's
 // context ends meanwhile it may finish, within finishTimeout.
 func (s *session) process(ctx context.Context, tx *Transaction, process processFunc) error {
-	workCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.t.opts.Timeout/4)
+	workCtx, cancel := outliving(ctx, s.t.opts.Timeout/4, finishTimeout)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() {
-		timer := time.AfterFunc(finishTimeout, cancel)
-		context.AfterFunc(workCtx, func() { timer.Stop() })
-	})
-	defer stop()
 	err := process(workCtx, tx)
 	if err != nil && workCtx.Err() != nil {
 		return fmt.Errorf("%w: %w", errOutOfTime, err)
@@ -110,16 +105,22 @@ func (s *session) process(ctx context.Context, tx *Transaction, process processF
 	return err
 }
 
+// outliving is a context that ends after limit, and at most grace after ctx.
+func outliving(ctx context.Context, limit, grace time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(grace, cancel)
+		context.AfterFunc(longer, func() { timer.Stop() })
+	})
+	return longer, func() { stop(); cancel() }
+}
+
 var errOutOfTime = errors.New("the transaction's time is over")
 
 // end commits or aborts. committed is true only when the broker confirmed it;
 // an error means that the session can't go on.
 func (s *session) end(ctx context.Context, tx *Transaction, commit bool) (committed bool, err error) {
-	limit := s.t.opts.Timeout
-	if ctx.Err() != nil {
-		limit = min(limit, closeTimeout)
-	}
-	endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	endCtx, cancel := outliving(ctx, s.t.opts.Timeout, closeTimeout)
 	defer cancel()
 	endCtx = kgo.PreTxnCommitFnContext(endCtx, tx.verify)
 	opener := time.AfterFunc(openerTimeout, s.group.AllowRebalance)
