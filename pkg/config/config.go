@@ -113,6 +113,21 @@ type S3 struct {
 	SecretAccessKeyFile string `koanf:"secretAccessKeyFile"`
 	SessionToken        Secret `koanf:"sessionToken"`
 	CAFile              string `koanf:"caFile"`
+	// STSEndpoint gives out roles where that is not AWS (MinIO), as URL.
+	STSEndpoint string `koanf:"stsEndpoint"`
+	// Role that the process takes on for all it does with S3 and queues. A
+	// source's own role is taken on from there.
+	Role Role `koanf:"role"`
+}
+
+// Role is an identity to take on. Without ARN there is none.
+type Role struct {
+	ARN         string `koanf:"arn"`
+	ExternalID  string `koanf:"externalID"`
+	SessionName string `koanf:"sessionName"` // empty: auditstream
+	// WebIdentityTokenFile holds a token to take the role with, in place of
+	// credentials (a Kubernetes service account's).
+	WebIdentityTokenFile string `koanf:"webIdentityTokenFile"`
 }
 
 // Source is one origin of audit logs: a bucket and prefix of one cluster.
@@ -120,10 +135,19 @@ type Source struct {
 	ID        string `koanf:"id"`
 	Workspace string `koanf:"workspace"`
 	// TTLDays after which rows are removed; 0 keeps for ever; at most 18250.
-	TTLDays uint32            `koanf:"ttlDays"`
-	Bucket  string            `koanf:"bucket"`
-	Prefix  string            `koanf:"prefix"`
-	Tags    map[string]string `koanf:"tags"`
+	TTLDays uint32 `koanf:"ttlDays"`
+	Bucket  string `koanf:"bucket"`
+	// Which of the bucket's objects are the source's: those whose keys pass all
+	// that is set. Glob is about the whole key; see package glob.
+	Prefix string `koanf:"prefix"`
+	Suffix string `koanf:"suffix"`
+	Glob   string `koanf:"glob"`
+	// Region of the bucket; empty: found by itself.
+	Region        string `koanf:"region"`
+	RequesterPays bool   `koanf:"requesterPays"`
+	// Role to read the bucket with, and the queue.
+	Role Role              `koanf:"role"`
+	Tags map[string]string `koanf:"tags"`
 	// APIServerAddress fills the dst columns.
 	APIServerAddress string `koanf:"apiServerAddress"`
 	// TrustedProxies are networks (CIDR) whose addresses are not the client.
@@ -131,6 +155,7 @@ type Source struct {
 	// EventKeys are further keys under which a shipper nests the event.
 	EventKeys []string `koanf:"eventKeys"`
 	Listing   Listing  `koanf:"listing"`
+	Queue     Queue    `koanf:"queue"`
 }
 
 // Listing is intake by listing the source's bucket and prefix.
@@ -138,6 +163,31 @@ type Listing struct {
 	Enabled  bool          `koanf:"enabled"`
 	Interval time.Duration `koanf:"interval"`
 }
+
+// Queue is intake by notifications in an SQS queue. Several sources may name
+// the same queue, with the same settings.
+type Queue struct {
+	URL      string `koanf:"url"`      // empty: none
+	Region   string `koanf:"region"`   // empty: the URL's, else s3.region
+	Endpoint string `koanf:"endpoint"` // of a service that is not AWS, as URL
+	// Identity to receive with: the source's role, or the process without it.
+	Identity string `koanf:"identity"`
+	// Events are the names of events to follow; '*' at the end is any rest.
+	Events []string `koanf:"events"`
+	// WaitTime is how long an empty queue is asked before it answers.
+	WaitTime time.Duration `koanf:"waitTime"`
+	// VisibilityTimeout after which a message that was not done with comes again.
+	// It has to last for some Kafka produces, however large the objects are.
+	VisibilityTimeout time.Duration `koanf:"visibilityTimeout"`
+	// Concurrency is how many requests of ten messages are under way at once.
+	Concurrency int `koanf:"concurrency"`
+}
+
+// Identities of a queue.
+const (
+	IdentitySource  = "source"
+	IdentityProcess = "process"
+)
 
 // Fetcher is the stage objects → raw.
 type Fetcher struct {

@@ -73,7 +73,7 @@ func convert(from, to reflect.Value) (any, error) {
 		}
 		return nil, errors.New("needs a number with a unit, such as 16MiB, 64KB or 512B")
 	case sourceType:
-		to.Set(reflect.ValueOf(DefaultSource()))
+		to.Set(reflect.ValueOf(defaultSourceFor(from.Interface())))
 	}
 	switch to.Kind() {
 	case reflect.Struct, reflect.Map:

@@ -80,5 +80,26 @@ func Default() Config {
 
 // DefaultSource is a source of which only id and bucket are given.
 func DefaultSource() Source {
-	return Source{Listing: Listing{Enabled: true, Interval: 10 * time.Second}}
+	return Source{
+		Listing: Listing{Enabled: true, Interval: 10 * time.Second},
+		Queue: Queue{
+			Identity:          IdentitySource,
+			Events:            []string{"ObjectCreated:*"},
+			WaitTime:          20 * time.Second,
+			VisibilityTimeout: time.Minute,
+			Concurrency:       2,
+		},
+	}
+}
+
+// defaultSourceFor is what a source begins with in the file: who is told of
+// objects by a queue does not list too, unless listing.enabled says so.
+func defaultSourceFor(raw any) Source {
+	source := DefaultSource()
+	if keys, ok := raw.(map[string]any); ok {
+		if queue, ok := keys["queue"].(map[string]any); ok && queue["url"] != nil && queue["url"] != "" {
+			source.Listing = Listing{Interval: time.Hour}
+		}
+	}
+	return source
 }

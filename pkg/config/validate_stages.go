@@ -3,10 +3,8 @@ package config
 import (
 	"net/netip"
 	"os"
-	"regexp"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 func (c *checker) s3(s *S3) {
@@ -26,75 +24,10 @@ func (c *checker) s3(s *S3) {
 		c.problem("s3.accessKeyID", "missing: s3.sessionToken is set, and they go together")
 	}
 	c.authorities("s3.caFile", s.CAFile)
-}
-
-// bucketName follows S3's rules, and lets through the capitals and underscores
-// of old buckets and other stores.
-var bucketName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$`)
-
-func (c *checker) sources(sources []Source) {
-	ids := map[string]int{}
-	for i := range sources {
-		s := &sources[i]
-		key := index("sources", i)
-		if c.identifier(key+".id", s.ID, 200) {
-			if first, taken := ids[s.ID]; taken {
-				c.problem(key+".id", "%q is the id of %s too", s.ID, index("sources", first))
-			} else {
-				ids[s.ID] = i
-			}
-		}
-		if s.Workspace != "" {
-			c.identifier(key+".workspace", s.Workspace, 200)
-		}
-		if s.TTLDays > MaxTTLDays {
-			c.problem(key+".ttlDays", "%d is out of range; at most %d, 0 keeps for ever", s.TTLDays, MaxTTLDays)
-		}
-		switch {
-		case s.Bucket == "":
-			c.problem(key+".bucket", "missing")
-		case !bucketName.MatchString(s.Bucket):
-			c.problem(key+".bucket", "%q is not the name of a bucket (no s3://, no path)", s.Bucket)
-		default:
-			c.overlap(sources, i)
-		}
-		if !utf8.ValidString(s.Prefix) || strings.HasPrefix(s.Prefix, "s3://") {
-			c.problem(key+".prefix", "%q is not the start of an object's key", s.Prefix)
-		}
-		for tag := range s.Tags {
-			if tag == "" {
-				c.problem(key+".tags", "a tag has no name")
-			}
-		}
-		if s.APIServerAddress != "" && !isIP(s.APIServerAddress) {
-			c.problem(key+".apiServerAddress", "%q is not an IP address", s.APIServerAddress)
-		}
-		for j, network := range s.TrustedProxies {
-			if _, err := netip.ParsePrefix(network); err != nil {
-				c.problem(index(key+".trustedProxies", j), "%q is not a network; write it like 10.0.0.0/8", network)
-			}
-		}
-		for j, name := range s.EventKeys {
-			if name == "" {
-				c.problem(index(key+".eventKeys", j), "missing")
-			}
-		}
-		if s.Listing.Enabled {
-			c.duration(key+".listing.interval", s.Listing.Interval, 100*time.Millisecond, 30*day)
-		}
+	if s.STSEndpoint != "" {
+		c.url("s3.stsEndpoint", s.STSEndpoint)
 	}
-}
-
-// overlap refuses two sources of the same objects: an object's rows belong to
-// one source, and which would be left to chance.
-func (c *checker) overlap(sources []Source, i int) {
-	for j := range i {
-		a, b := &sources[j], &sources[i]
-		if a.Bucket == b.Bucket && (strings.HasPrefix(a.Prefix, b.Prefix) || strings.HasPrefix(b.Prefix, a.Prefix)) {
-			c.problem(index("sources", i)+".prefix", "%q in bucket %s overlaps %s, which has %q: an object belongs to one source",
-				b.Prefix, b.Bucket, index("sources", j), a.Prefix)
-		}
-	}
+	c.role("s3.role", &s.Role)
 }
 
 func isIP(text string) bool {
