@@ -105,7 +105,8 @@ func TestNormalizeAllocatesNothing(t *testing.T) {
 	normalizer := NewNormalizer(nil)
 	emit := func(*event.Row) {}
 	for name, text := range benchLines {
-		for _, shape := range []string{text, inLogString(text)} {
+		list := `{"logGroup":"g","logEvents":[{"message":"` + inString(text) + `"},{"message":"` + inString(text) + `"}]}`
+		for _, shape := range []string{text, inLogString(text), list, `{"kind":"EventList","items":[` + text + `]}`, text + text} {
 			line := Line{Bytes: []byte(shape), ObjectID: testObject, Number: 1}
 			if n := testing.AllocsPerRun(100, func() { normalizer.Normalize(testSource, line, emit) }); n != 0 {
 				t.Errorf("%s: %v allocations a line", name, n)

@@ -164,7 +164,8 @@ var wholeElement = []byte{}
 func (n *Normalizer) list(level int, name string, array, raw []byte) {
 	s := &n.lists[level]
 	s.reset(array, &n.arena)
-	defer n.carry(level)()
+	around := n.carried
+	n.carried = n.outside(level)
 	elements := 0
 	if array[0] == '[' {
 		for more := s.enter(']'); more; more = s.next(']') {
@@ -178,6 +179,7 @@ func (n *Normalizer) list(level int, name string, array, raw []byte) {
 			n.listed(level, element, rawLog)
 		}
 	}
+	n.carried = around
 	if elements == 0 {
 		n.skip(SkipEmptyList)
 	}
@@ -188,15 +190,13 @@ func (n *Normalizer) list(level int, name string, array, raw []byte) {
 // of the line. Real wrappers come to a thousandth of it.
 const maxRepeated = 64 << 20
 
-// carry notes what the levels outside of the given one give to each row, until
-// the returned function is called.
-func (n *Normalizer) carry(level int) (restore func()) {
-	around := n.carried
-	n.carried = 0
+// outside is the size of what the levels outside of the given one give to each
+// row.
+func (n *Normalizer) outside(level int) (size int) {
 	for l := range level {
-		n.carried += n.levels[l].w.size()
+		size += n.levels[l].w.size()
 	}
-	return func() { n.carried = around }
+	return size
 }
 
 // listed settles one element of a list. What it needed of the arena is free
@@ -284,7 +284,8 @@ func (n *Normalizer) isEventList(level int) bool {
 func (n *Normalizer) resourceLogs(level int) {
 	s := &n.lists[level]
 	s.reset(n.levels[level-1].w.resourceLogs, &n.arena)
-	defer n.carry(level)()
+	around := n.carried
+	n.carried = n.outside(level)
 	before := n.position
 	eachObject(s, func() {
 		eachMember(s, "scopeLogs", "instrumentationLibraryLogs", func() {
@@ -302,6 +303,7 @@ func (n *Normalizer) resourceLogs(level int) {
 			})
 		})
 	})
+	n.carried = around
 	if n.position == before {
 		n.skip(SkipEmptyList)
 	}
