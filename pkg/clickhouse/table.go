@@ -14,6 +14,7 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/event"
+	"github.com/auditstream/auditstream/pkg/failpoint"
 )
 
 // Table is the table as the sink uses it. Its methods may be called at once
@@ -203,6 +204,7 @@ func (t *Table) insertOn(ctx context.Context, server driver.Conn, token string, 
 	}
 	inserted.Rows = fill.total
 	t.fillers.Put(fill)
+	failpoint.Here("clickhouse insert")
 	if err := batch.Send(); err != nil {
 		return inserted, true, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/plugin/kslog"
 
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/failpoint"
 	"github.com/auditstream/auditstream/topics"
 )
 
@@ -88,6 +89,7 @@ func Options(cfg config.Kafka, log *slog.Logger, registry prometheus.Registerer)
 	if mechanism != nil {
 		opts = append(opts, kgo.SASL(mechanism))
 	}
+	opts = append(opts, failpoint.Kafka()...)
 	if registry != nil {
 		opts = append(opts, kgo.WithHooks(newClientMetrics(registry, clientID)))
 	}

@@ -9,6 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/auditstream/auditstream/pkg/failpoint"
 )
 
 // openerTimeout is how long End may hold up a rebalance. When the group has
@@ -71,6 +73,7 @@ func (s *session) turn(ctx context.Context, process processFunc) error {
 	if err != nil || len(records) == 0 {
 		return err
 	}
+	failpoint.Here("transaction polled")
 	if !s.stable() {
 		// A transaction would be refused. What was polled is not processed, so it
 		// must be polled again.
@@ -87,7 +90,9 @@ func (s *session) turn(ctx context.Context, process processFunc) error {
 	txCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.t.opts.Timeout)
 	defer cancel()
 	tx := newTransaction(txCtx, s.client, records)
+	failpoint.Here("transaction begun")
 	processed := s.process(ctx, tx, process)
+	failpoint.Here("transaction processed")
 	committed, err := s.end(ctx, tx, processed == nil)
 	s.t.metrics.seconds.Observe(time.Since(started).Seconds())
 	return s.conclude(ctx, tx, processed, committed, err)
@@ -132,6 +137,7 @@ func (s *session) end(ctx context.Context, tx *Transaction, commit bool) (commit
 			return false, fmt.Errorf("write the transaction's records: %w", err)
 		}
 		commit = tx.Err() == nil
+		failpoint.Here("transaction flushed")
 	}
 	committed, err = s.group.End(endCtx, kgo.TransactionEndTry(commit))
 	if errors.Is(err, errOffsets) {
@@ -170,6 +176,7 @@ func (tx *Transaction) verify(request *kmsg.TxnOffsetCommitRequest) error {
 func (s *session) conclude(ctx context.Context, tx *Transaction, processed error, committed bool, ended error) error {
 	t := s.t
 	if committed {
+		failpoint.Here("transaction committed")
 		t.metrics.committed.Inc()
 		t.metrics.records.Add(float64(len(tx.records)))
 		t.limit = min(2*t.limit, t.opts.MaxRecords)

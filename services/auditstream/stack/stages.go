@@ -24,7 +24,7 @@ func NewStage(ctx context.Context, stage config.Command, cfg config.Config, opti
 	case config.CommandFetcher:
 		made, err := fetcher.New(ctx, fetcher.Options{
 			Config: cfg.Fetcher, Sources: cfg.Sources, S3: cfg.S3, Topics: cfg.Topics, Kafka: broker,
-			Log: log.With("stage", stage), Registerer: options.Registry, Health: options.Health,
+			Log: log.With("stage", stage), Registerer: options.Registry, Health: options.Health, AtStep: atSplitStep,
 		})
 		if err != nil {
 			return task, err
@@ -52,7 +52,7 @@ func NewStage(ctx context.Context, stage config.Command, cfg config.Config, opti
 		made, err := sink.New(sink.Options{
 			Config: cfg.Sink, ClickHouse: cfg.ClickHouse, Topics: cfg.Topics.Names(),
 			Group: cfg.Kafka.Group + "-sink", Client: client, AcceptGap: cfg.Kafka.AcceptGap,
-			Log: log, Registerer: options.Registry, Health: options.Health,
+			Log: log, Registerer: options.Registry, Health: options.Health, Hook: atSinkStep,
 		})
 		if err != nil {
 			return task, err
