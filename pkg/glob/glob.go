@@ -3,9 +3,9 @@
 // refuse two sources of the same object, the fetcher's intake the first to find
 // the one source of an object.
 //
-//	*    any characters but '/'
-//	**   any characters
-//	?    one character but '/'
+//   - any characters but '/'
+//     **   any characters
+//     ?    one character but '/'
 //
 // Every other character stands for itself; one after a backslash does, too.
 package glob

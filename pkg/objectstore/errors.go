@@ -8,6 +8,8 @@ import (
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
+
+	"github.com/auditstream/auditstream/pkg/access"
 )
 
 // What a caller decides on. Any other error of this package is an answer of
@@ -15,8 +17,10 @@ import (
 var (
 	// ErrMissing: no such bucket, object or version.
 	ErrMissing = errors.New("object missing")
-	// ErrForbidden: the store denies access to this object, or it is archived.
+	// ErrForbidden: the store denies access to this object.
 	ErrForbidden = errors.New("access to object forbidden")
+	// ErrArchived: the object is in a storage class that has to be restored first.
+	ErrArchived = errors.New("object archived")
 	// ErrChanged: the object no longer has the content that was asked for.
 	ErrChanged = errors.New("object changed")
 	// ErrUnavailable: the store doesn't answer, is overloaded, or doesn't accept
@@ -50,9 +54,15 @@ func classify(err error) error {
 	if err == nil {
 		return nil
 	}
+	if access.IsRefused(err) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
 	var api smithy.APIError
 	if errors.As(err, &api) && notAboutTheObject[api.ErrorCode()] {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if api != nil && api.ErrorCode() == "InvalidObjectState" {
+		return fmt.Errorf("%w: %w", ErrArchived, err)
 	}
 	var response *awshttp.ResponseError
 	if !errors.As(err, &response) || response.HTTPStatusCode() == 0 {

@@ -35,7 +35,12 @@ func (s *Store) List(ctx context.Context, bucket, prefix, startAfter string, yie
 		input.StartAfter = aws.String(startAfter)
 	}
 	for {
-		page, err := s.client.ListObjectsV2(ctx, input)
+		var page *s3.ListObjectsV2Output
+		err := s.ask(ctx, bucket, prefix, func(client *s3.Client, payer types.RequestPayer) (err error) {
+			input.RequestPayer = payer
+			page, err = client.ListObjectsV2(ctx, input)
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("list s3://%s/%s: %w", bucket, prefix, classify(err))
 		}
@@ -65,7 +70,12 @@ func (s *Store) Probe(ctx context.Context, bucket, prefix string) error {
 	if prefix != "" {
 		input.Prefix = aws.String(prefix)
 	}
-	if _, err := s.client.ListObjectsV2(ctx, input); err != nil {
+	err := s.ask(ctx, bucket, prefix, func(client *s3.Client, payer types.RequestPayer) error {
+		input.RequestPayer = payer
+		_, err := client.ListObjectsV2(ctx, input)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("probe s3://%s/%s: %w", bucket, prefix, classify(err))
 	}
 	return nil

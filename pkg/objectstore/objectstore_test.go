@@ -113,7 +113,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{404, "NoSuchKey", objectstore.ErrMissing},
 		{404, "NoSuchVersion", objectstore.ErrMissing},
 		{403, "AccessDenied", objectstore.ErrForbidden},
-		{403, "InvalidObjectState", objectstore.ErrForbidden},
+		{403, "InvalidObjectState", objectstore.ErrArchived},
 		{403, "InvalidAccessKeyId", objectstore.ErrUnavailable},
 		{400, "ExpiredToken", objectstore.ErrUnavailable},
 		{412, "PreconditionFailed", objectstore.ErrChanged},
@@ -130,7 +130,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 			defer server.Close()
 			_, err := connect(t, server.URL, objectstore.Options{}).Open(t.Context(), objectstore.Ref{Bucket: "b", Key: "k"}, 0)
 			require.ErrorIs(t, err, test.want)
-			for _, other := range []error{objectstore.ErrMissing, objectstore.ErrForbidden, objectstore.ErrChanged, objectstore.ErrUnavailable} {
+			for _, other := range []error{objectstore.ErrMissing, objectstore.ErrForbidden, objectstore.ErrArchived, objectstore.ErrChanged, objectstore.ErrUnavailable} {
 				require.Equal(t, other == test.want, errors.Is(err, other), "%v", other) //nolint:errorlint // compares sentinels
 			}
 		})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
 const (
@@ -74,7 +75,12 @@ func (b *Body) request() error {
 		input.Range = aws.String("bytes=" + strconv.FormatInt(b.offset, 10) + "-")
 	}
 	ctx, cancel := context.WithCancel(b.ctx)
-	out, err := b.store.client.GetObject(ctx, input)
+	var out *s3.GetObjectOutput
+	err := b.store.ask(ctx, b.ref.Bucket, b.ref.Key, func(client *s3.Client, payer types.RequestPayer) (err error) {
+		input.RequestPayer = payer
+		out, err = client.GetObject(ctx, input)
+		return err
+	})
 	if err != nil {
 		cancel()
 		if b.offset > 0 && isRangeBeyondEnd(err) {
@@ -111,7 +117,12 @@ func (b *Body) requestEnd() error {
 	if b.ref.ETag != "" {
 		input.IfMatch = aws.String(`"` + b.ref.ETag + `"`)
 	}
-	out, err := b.store.client.HeadObject(b.ctx, input)
+	var out *s3.HeadObjectOutput
+	err := b.store.ask(b.ctx, b.ref.Bucket, b.ref.Key, func(client *s3.Client, payer types.RequestPayer) (err error) {
+		input.RequestPayer = payer
+		out, err = client.HeadObject(b.ctx, input)
+		return err
+	})
 	if err != nil {
 		return classify(err)
 	}

@@ -6,25 +6,18 @@ package objectstore
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"net/url"
-	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"github.com/auditstream/auditstream/pkg/access"
 	"github.com/auditstream/auditstream/pkg/config"
 )
 
@@ -32,19 +25,13 @@ import (
 // unique over them.
 const aliasAWS = "aws"
 
-// regionWithoutMeaning is what stores other than AWS sign with when none is named.
-const regionWithoutMeaning = "us-east-1"
-
-const (
-	requestTries      = 3                      // of one request, by the SDK
-	requestBackoff    = 500 * time.Millisecond // at most, between those
-	connectTimeout    = 5 * time.Second
-	idleConnsPerHost  = 128
-	defaultStallLimit = 30 * time.Second
-)
+const defaultStallLimit = 30 * time.Second
 
 // Options of a Store beside the connection's own.
 type Options struct {
+	// Sources tell with which role, in which region and at whose cost a bucket is
+	// read. One that is no source's is read as the process.
+	Sources []config.Source
 	// StallTimeout ends a request or a read that gives no byte for so long; it
 	// is then tried again. Zero: 30 s.
 	StallTimeout time.Duration
@@ -56,11 +43,30 @@ type Options struct {
 
 // Store is a connection to one object store. It is safe for concurrent use.
 type Store struct {
-	client       *s3.Client
+	cfg          config.S3
+	identities   *access.Identities
 	alias        string
+	grants       []grant
 	stallTimeout time.Duration
 	onResume     func(error)
 	log          *slog.Logger
+
+	mu      sync.Mutex
+	clients map[clientKey]*s3.Client
+	regions map[string]string // of buckets that turned out to be elsewhere
+}
+
+// grant says how what is under a prefix of a bucket is read.
+type grant struct {
+	bucket, prefix string
+	role           config.Role
+	region         string // empty: not known
+	payer          types.RequestPayer
+}
+
+type clientKey struct {
+	role   config.Role
+	region string
 }
 
 // New checks the configuration and reads the files it names. It sends nothing.
@@ -78,18 +84,31 @@ func New(ctx context.Context, cfg config.S3, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := newClient(ctx, cfg, opts.StallTimeout)
+	identities, err := access.New(ctx, cfg, opts.StallTimeout)
 	if err != nil {
 		return nil, fmt.Errorf("s3 client for %s: %w", alias, err)
 	}
-	return &Store{
-		client: client, alias: alias,
+	s := &Store{
+		cfg: cfg, identities: identities, alias: alias,
 		stallTimeout: opts.StallTimeout, onResume: opts.OnResume, log: opts.Log,
-	}, nil
+		clients: make(map[clientKey]*s3.Client), regions: make(map[string]string),
+	}
+	for i := range opts.Sources {
+		source := &opts.Sources[i]
+		g := grant{bucket: source.Bucket, prefix: source.Prefix, role: source.Role, region: source.Region}
+		if source.RequesterPays {
+			g.payer = types.RequestPayerRequester
+		}
+		s.grants = append(s.grants, g)
+	}
+	return s, nil
 }
 
 // Alias names this store in object ids.
 func (s *Store) Alias() string { return s.alias }
+
+// Identities are those that the store is spoken to with.
+func (s *Store) Identities() *access.Identities { return s.identities }
 
 // Alias is the name of the configured store in object ids: the alias given,
 // "aws" for AWS, else the endpoint's host and port in lower case.
@@ -107,90 +126,45 @@ func Alias(cfg config.S3) (string, error) {
 	return strings.ToLower(endpoint.Host), nil
 }
 
-func newClient(ctx context.Context, cfg config.S3, stallTimeout time.Duration) (*s3.Client, error) {
-	roots, err := rootCertificates(cfg.CAFile)
-	if err != nil {
-		return nil, err
-	}
-	transport := awshttp.NewBuildableClient().
-		WithDialerOptions(func(d *net.Dialer) { d.Timeout = connectTimeout }).
-		WithTransportOptions(func(t *http.Transport) {
-			t.MaxIdleConnsPerHost = idleConnsPerHost
-			t.ResponseHeaderTimeout = stallTimeout
-			if roots != nil {
-				t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-			}
-		})
-	load := []func(*awsconfig.LoadOptions) error{
-		awsconfig.WithHTTPClient(transport),
-		awsconfig.WithRetryer(func() aws.Retryer {
-			return retry.NewStandard(func(o *retry.StandardOptions) {
-				o.MaxAttempts = requestTries
-				o.MaxBackoff = requestBackoff
-			})
-		}),
-	}
-	region := cfg.Region
-	if region == "" && cfg.Endpoint != "" {
-		region = regionWithoutMeaning
-	}
-	if region != "" {
-		load = append(load, awsconfig.WithRegion(region))
-	}
-	if cfg.AccessKeyID != "" {
-		secret, err := secretAccessKey(cfg)
-		if err != nil {
-			return nil, err
+// grantFor is that of the longest prefix that key begins with. Sources of one
+// bucket whose prefixes overlap have the same.
+func (s *Store) grantFor(bucket, key string) grant {
+	best := grant{bucket: bucket}
+	length := -1
+	for _, g := range s.grants {
+		if g.bucket == bucket && len(g.prefix) > length && strings.HasPrefix(key, g.prefix) {
+			best, length = g, len(g.prefix)
 		}
-		load = append(load, awsconfig.WithCredentialsProvider(
-			credentials.NewStaticCredentialsProvider(cfg.AccessKeyID, secret, string(cfg.SessionToken))))
 	}
-	loaded, err := awsconfig.LoadDefaultConfig(ctx, load...)
-	if err != nil {
-		return nil, fmt.Errorf("load AWS configuration: %w", err)
+	if length < 0 {
+		// A probe of the bucket as a whole: whoever may read a part will do.
+		for _, g := range s.grants {
+			if g.bucket == bucket {
+				return g
+			}
+		}
 	}
-	if loaded.Region == "" {
-		return nil, errors.New("s3.region must be set (or AWS_REGION)")
+	return best
+}
+
+// client for a role in a region; the empty one is the configured.
+func (s *Store) client(role config.Role, region string) *s3.Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := clientKey{role, region}
+	if client := s.clients[key]; client != nil {
+		return client
 	}
-	return s3.NewFromConfig(loaded, func(o *s3.Options) {
-		o.UsePathStyle = cfg.PathStyle
-		if cfg.Endpoint != "" {
-			o.BaseEndpoint = aws.String(cfg.Endpoint)
+	client := s3.NewFromConfig(s.identities.Config(role, region), func(o *s3.Options) {
+		o.UsePathStyle = s.cfg.PathStyle
+		if s.cfg.Endpoint != "" {
+			o.BaseEndpoint = aws.String(s.cfg.Endpoint)
 		}
 		// A checksum over the whole object can't be checked on a read that begins
 		// or goes on in the middle; and not every store sends one.
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
-	}), nil
-}
-
-func secretAccessKey(cfg config.S3) (string, error) {
-	if cfg.SecretAccessKeyFile == "" {
-		return string(cfg.SecretAccessKey), nil
-	}
-	content, err := os.ReadFile(cfg.SecretAccessKeyFile)
-	if err != nil {
-		return "", fmt.Errorf("s3.secretAccessKeyFile: %w", err)
-	}
-	return strings.TrimSpace(string(content)), nil
-}
-
-// rootCertificates are the system's and those of the file, or nil for the
-// system's alone.
-func rootCertificates(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
-	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("s3.caFile: %w", err)
-	}
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		roots = x509.NewCertPool()
-	}
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("s3.caFile %s holds no PEM certificate", file)
-	}
-	return roots, nil
+	})
+	s.clients[key] = client
+	return client
 }

@@ -1,0 +1,66 @@
+package objectstore
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+)
+
+// Stat asks for what a listing would say of one object. It is for those who
+// were told of an object and not of its content; version may be empty.
+func (s *Store) Stat(ctx context.Context, bucket, key, version string) (Listed, error) {
+	input := &s3.HeadObjectInput{Bucket: aws.String(bucket), Key: aws.String(key)}
+	if version != "" {
+		input.VersionId = aws.String(version)
+	}
+	var out *s3.HeadObjectOutput
+	err := s.ask(ctx, bucket, key, func(client *s3.Client, payer types.RequestPayer) (err error) {
+		input.RequestPayer = payer
+		out, err = client.HeadObject(ctx, input)
+		return err
+	})
+	if err != nil {
+		return Listed{}, fmt.Errorf("look at s3://%s/%s: %w", bucket, key, classify(err))
+	}
+	return Listed{
+		Key:          key,
+		ETag:         bareETag(aws.ToString(out.ETag)),
+		Size:         aws.ToInt64(out.ContentLength),
+		LastModified: aws.ToTime(out.LastModified).UTC(),
+	}, nil
+}
+
+// Encryption of an object at rest, as the store names it.
+type Encryption struct {
+	Algorithm string // AES256, aws:kms, aws:kms:dsse; empty: none named
+	KMSKeyID  string
+}
+
+// Touch reads the first byte of an object, if it has one, to see whether that
+// is allowed, and tells how the object is encrypted.
+func (s *Store) Touch(ctx context.Context, bucket, key string) (Encryption, error) {
+	var encryption Encryption
+	err := s.ask(ctx, bucket, key, func(client *s3.Client, payer types.RequestPayer) error {
+		input := &s3.GetObjectInput{Bucket: aws.String(bucket), Key: aws.String(key), RequestPayer: payer, Range: aws.String("bytes=0-0")}
+		out, err := client.GetObject(ctx, input)
+		if err != nil && isRangeBeyondEnd(err) {
+			input.Range = nil
+			out, err = client.GetObject(ctx, input)
+		}
+		if err != nil {
+			return err
+		}
+		defer out.Body.Close()
+		encryption = Encryption{Algorithm: string(out.ServerSideEncryption), KMSKeyID: aws.ToString(out.SSEKMSKeyId)}
+		_, err = io.Copy(io.Discard, io.LimitReader(out.Body, 1))
+		return err
+	})
+	if err != nil {
+		return encryption, fmt.Errorf("get s3://%s/%s: %w", bucket, key, classify(err))
+	}
+	return encryption, nil
+}
