@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // Why batches close.
@@ -32,7 +30,7 @@ func (w *worker) collect() (due string, err error) {
 			arrival := &w.spill[0]
 			for len(arrival.records) > 0 {
 				record := arrival.records[0]
-				if due := w.full(record); due != "" {
+				if due := w.full(costOf(record)); due != "" {
 					return due, nil
 				}
 				if err := w.gather.add(record, arrival.at); err != nil {
@@ -42,6 +40,9 @@ func (w *worker) collect() (due string, err error) {
 					return "", err
 				}
 				arrival.records = arrival.records[1:]
+				if due := w.full(1); due != "" {
+					return due, nil
+				}
 			}
 			w.spill = w.spill[1:]
 		}
@@ -55,16 +56,16 @@ func (w *worker) collect() (due string, err error) {
 	return "", err
 }
 
-// full tells whether the batch has no room for one more record. A batch takes
-// at least one, however large.
-func (w *worker) full(record *kgo.Record) string {
+// full tells whether the batch has no room for that much more. A batch takes
+// at least one record, however large.
+func (w *worker) full(more int64) string {
 	cfg := &w.service.options.Config
 	switch {
 	case len(w.gather.records) == 0:
 		return ""
 	case len(w.gather.records) >= cfg.BatchRows:
 		return closedByRows
-	case w.gather.bytes+costOf(record) > int64(cfg.BatchSize):
+	case w.gather.bytes+more > int64(cfg.BatchSize):
 		return closedByBytes
 	}
 	return ""

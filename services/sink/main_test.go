@@ -92,7 +92,9 @@ func (b *bench) table() string {
 
 func (b *bench) exec(statement string) {
 	b.t.Helper()
-	require.NoError(b.t, b.conn.Exec(b.t.Context(), statement), statement)
+	ctx, cancel := context.WithTimeout(b.t.Context(), patience)
+	defer cancel()
+	require.NoError(b.t, b.conn.Exec(ctx, statement), statement)
 }
 
 func (b *bench) row(number int) event.Row {

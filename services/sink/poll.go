@@ -16,9 +16,20 @@ import (
 // errorPause spaces polls that bring nothing but errors.
 const errorPause = 500 * time.Millisecond
 
+const (
+	smallestFetch         = 64 << 10
+	largestFetch          = 32 << 20
+	largestPartitionFetch = 4 << 20
+)
+
 func (s *Service) clientOptions() []kgo.Opt {
 	options := append([]kgo.Opt(nil), s.options.Client...)
+	// What a fetch brings is in memory before it can be held back, and its size
+	// is that of compressed records. A record that is larger still comes, alone.
+	fetch := int32(min(max(int64(s.options.Config.Memory)/16, smallestFetch), largestFetch)) //nolint:gosec // bounded
 	return append(options,
+		kgo.FetchMaxBytes(fetch),
+		kgo.FetchMaxPartitionBytes(min(fetch, largestPartitionFetch)),
 		kgo.WithHooks(clientHook{s}),
 		kgo.ConsumerGroup(s.options.Group),
 		kgo.ConsumeTopics(s.topic),

@@ -106,12 +106,10 @@ func TestTokenWithoutRows(t *testing.T) {
 		hook, _ := crashAt(StepInserted, 1)
 		require.ErrorIs(t, b.start(hook).wait(), errAbandoned)
 		b.wantTable()
-		if months == 0 {
-			b.exec("ALTER TABLE " + b.table() + " DETACH PARTITION 202605")
-		} else { // the parts of some months only
-			b.exec("ALTER TABLE " + b.table() + " DETACH PARTITION 202403")
-			b.exec("ALTER TABLE " + b.table() + " DETACH PARTITION 202411")
-		}
+		// A mutation takes rows away and leaves the tokens in the log.
+		b.exec("SYSTEM START MERGES " + b.table())
+		b.exec("ALTER TABLE " + b.table() + " DELETE WHERE toYYYYMM(receivedAt) IN (202605, 202403, 202411) SETTINGS mutations_sync = 2")
+		b.exec("SYSTEM STOP MERGES " + b.table())
 		hook, fired := crashAt(StepReattempt, 1)
 		require.ErrorIs(t, b.start(hook).wait(), errAbandoned)
 		require.True(t, fired())
@@ -218,6 +216,7 @@ func TestTableChangedUnderneathAndMended(t *testing.T) {
 	for name, change := range changes {
 		t.Run(name, func(t *testing.T) {
 			b := kfake(t, 1)
+			b.exec("SYSTEM START MERGES " + b.table()) // changing a type waits for them
 			b.produce(0, 200)
 			r := b.start(nil)
 			b.wantAll()
@@ -306,8 +305,8 @@ func TestMemoryIsBoundedWhileTheTableIsAway(t *testing.T) {
 		}}
 	}
 	for partition := range int32(3) {
-		for range 20 {
-			b.produce(partition, 200) // about 70 KB each
+		for range 60 {
+			b.produce(partition, 200) // 13 MB in all, as it is counted
 		}
 	}
 	r := b.start(nil)
