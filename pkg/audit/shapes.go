@@ -27,7 +27,7 @@ func (n *Normalizer) resolve(level int, raw, part []byte) (why verdict, settled 
 		n.emitRow(level, raw)
 		return verdict{}, true
 	}
-	if n.takeLists(level, raw) {
+	if n.takeLists(level) {
 		return verdict{}, true
 	}
 	if level+1 == maxLevels {
@@ -230,7 +230,7 @@ func (n *Normalizer) element(level int, element, raw []byte) {
 }
 
 // takeLists settles the lists that a record holds and says whether it did.
-func (n *Normalizer) takeLists(level int, raw []byte) bool {
+func (n *Normalizer) takeLists(level int) bool {
 	r := n.levels[level]
 	w := &r.w
 	if w.messageType == "CONTROL_MESSAGE" && w.logEvents != nil {
