@@ -86,7 +86,7 @@ func TestEventsDecodeStrictlyAndMakeSense(t *testing.T) {
 		impersonated      int
 		users, namespaces = map[string]bool{}, map[string]bool{}
 	)
-	const events = 60_000
+	const events = 30_000
 	for range events {
 		var kind Kind
 		line, kind = g.AppendLine(line[:0])
