@@ -31,6 +31,8 @@ const (
 	ReasonObjectForbidden   Reason = "object-forbidden"   // access denied
 	ReasonObjectChanged     Reason = "object-changed"     // overwritten while it was read
 	ReasonObjectCorrupt     Reason = "object-corrupt"     // does not decompress, or ends too early
+	ReasonObjectArchived    Reason = "object-archived"    // in a class that has to be restored first
+	ReasonObjectTooLarge    Reason = "object-too-large"   // decompresses to more than is allowed
 	ReasonObjectUnavailable Reason = "object-unavailable" // the store failed on it again and again
 	ReasonLineTooLong       Reason = "line-too-long"      // over the line limit
 	ReasonMalformedRecord   Reason = "malformed-record"   // not a record of its topic

@@ -54,6 +54,8 @@ type Object struct {
 	// How the first fetch decided to split the object; every later read of it
 	// splits the same way, so that line numbers stay. Empty until the first fetch.
 	Splitting Splitting `json:"splitting,omitempty"`
+	// Inside is what SplitValues has entered at this position.
+	Inside Inside `json:"inside,omitempty"`
 	// Attempt counts the tries of this piece of work that came to nothing.
 	Attempt int `json:"attempt,omitempty"`
 }
@@ -61,8 +63,23 @@ type Object struct {
 // Splitting is how an object's bytes become lines.
 type Splitting string
 
-// SplitLines splits at LF; a CR before it belongs to the line end.
-const SplitLines Splitting = "lines"
+const (
+	// SplitLines splits at LF; a CR before it belongs to the line end.
+	SplitLines Splitting = "lines"
+	// SplitValues splits into JSON values, whatever white space there is between
+	// and in them. A list at the top, and that of an object which begins with the
+	// key Records, is entered: its elements are the lines.
+	SplitValues Splitting = "values"
+)
+
+// Inside is where among the values of SplitValues a position is.
+type Inside string
+
+const (
+	InsideNothing Inside = ""        // between values at the top
+	InsideList    Inside = "list"    // between elements of a list
+	InsideRecords Inside = "records" // between elements of the list in an object
+)
 
 // ErrMalformed marks a record that is not what its topic promises. Doing it
 // again won't help: it is set aside.
@@ -108,6 +125,8 @@ func (o *Object) validate() error {
 		return fmt.Errorf("position line %d byte %d is none", o.FromLine, o.FromByte)
 	case o.Cause == "":
 		return errors.New("cause must be set")
+	case o.Inside != InsideNothing && o.Inside != InsideList && o.Inside != InsideRecords:
+		return fmt.Errorf("inside %q is nothing known", o.Inside)
 	}
 	return nil
 }

@@ -204,6 +204,10 @@ type Fetcher struct {
 	DedupeHorizon time.Duration `koanf:"dedupeHorizon"`
 	// DedupeObjects bounds the memory of deduplication, about 100 bytes each.
 	DedupeObjects int `koanf:"dedupeObjects"`
+	// MaxObjectSize ends an object that decompresses to more, and MaxExpansion
+	// one that decompresses to more than so many times its stored size.
+	MaxObjectSize Size `koanf:"maxObjectSize"`
+	MaxExpansion  int  `koanf:"maxExpansion"`
 	// Attempts on an object that fails before it becomes a dead letter.
 	Attempts int           `koanf:"attempts"`
 	Backoff  time.Duration `koanf:"backoff"` // between attempts, growing, with jitter

@@ -42,6 +42,8 @@ func Default() Config {
 			OpenObjects:           16,
 			DedupeHorizon:         7 * day,
 			DedupeObjects:         1_000_000,
+			MaxObjectSize:         1 << 40,
+			MaxExpansion:          1000,
 			Attempts:              10,
 			Backoff:               time.Second,
 			StallTimeout:          10 * time.Second,

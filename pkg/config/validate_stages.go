@@ -47,6 +47,8 @@ func (c *checker) fetcher(f *Fetcher, cfg *Config) {
 			FormatDuration(f.DedupeHorizon), FormatDuration(cfg.Topics.Objects.Retention))
 	}
 	c.number("fetcher.dedupeObjects", f.DedupeObjects, 1, 1_000_000_000)
+	c.size("fetcher.maxObjectSize", f.MaxObjectSize, 1<<20, 1<<60)
+	c.number("fetcher.maxExpansion", f.MaxExpansion, 2, 1_000_000_000)
 	c.number("fetcher.attempts", f.Attempts, 1, 1_000_000)
 	c.duration("fetcher.backoff", f.Backoff, time.Millisecond, time.Hour)
 	if c.duration("fetcher.stallTimeout", f.StallTimeout, 100*time.Millisecond, time.Hour) && f.StallTimeout >= cfg.Kafka.TransactionTimeout {
