@@ -219,6 +219,9 @@ func (s *Service) shutdown(polled error) error {
 	default:
 	}
 	workers := s.assigned()
+	for _, w := range workers {
+		w.leaving.Store(true)
+	}
 	stopAll(workers, grace)
 	open := &OpenError{}
 	for _, w := range workers {

@@ -56,7 +56,10 @@ func (t *tries) again(ctx context.Context, err error) error {
 		w.service.report(componentClickHouse, err)
 	}
 	w.log.Debug("a step failed and is tried again", "step", t.step, "kind", kind, "error", err)
-	if w.stopRequested() {
+	stopping := w.stopping
+	if t.batch == nil && w.leaving.Load() {
+		stopping = nil
+	} else if w.stopRequested() {
 		return errStopped
 	}
 	timer := time.NewTimer(t.backoff.NextBackOff())
@@ -64,7 +67,7 @@ func (t *tries) again(ctx context.Context, err error) error {
 	select {
 	case <-timer.C:
 		return nil
-	case <-w.stopping:
+	case <-stopping:
 		return errStopped
 	case <-ctx.Done():
 		return ctx.Err()

@@ -64,6 +64,10 @@ type worker struct {
 	intentAt    atomic.Int64 // when the intent now open was first recorded; 0: none
 	unconfirmed atomic.Bool  // this worker recorded an intent that is open
 	standing    bool         // the partition was reported as standing still
+	// leaving is set when the process ends: a commit may then be made again while
+	// the group settles a rebalance. A partition that is taken away has no such
+	// time, since the rebalance waits for it.
+	leaving atomic.Bool
 
 	ctx      context.Context // ends with the assignment: nothing may be tried any more
 	cancel   context.CancelFunc
