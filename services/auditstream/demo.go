@@ -147,11 +147,12 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer d.dead.client.Close()
-	d.bucket = &bucket{client: running.S3().Client(), alias: d.cfg.S3.Alias, name: d.cfg.Sources[0].Bucket}
+	// An idle connection left open would hold up a server's end.
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	d.bucket = &bucket{client: running.S3().Client(), http: client, alias: d.cfg.S3.Alias, name: d.cfg.Sources[0].Bucket}
 	database, table := clickhouse.TableName(d.cfg.ClickHouse)
-	// An idle connection left open would hold up the engine's end.
 	d.queries = queries{
-		client:  &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+		client:  client,
 		address: d.cfg.Embedded.ClickHouseHTTPAddress,
 		table:   clickhouse.Quote(database) + "." + clickhouse.Quote(table),
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,13 +32,15 @@ const (
 // bucket is where the demo's objects go.
 type bucket struct {
 	client *s3.Client
+	http   *http.Client
 	alias  string
 	name   string
 }
 
 // put writes one object and returns its id.
 func (b *bucket) put(ctx context.Context, key string, body io.ReadSeeker) (string, error) {
-	written, err := b.client.PutObject(ctx, &s3.PutObjectInput{Bucket: &b.name, Key: &key, Body: body})
+	written, err := b.client.PutObject(ctx, &s3.PutObjectInput{Bucket: &b.name, Key: &key, Body: body},
+		func(options *s3.Options) { options.HTTPClient = b.http })
 	if err != nil {
 		return "", fmt.Errorf("put s3://%s/%s: %w", b.name, key, err)
 	}
