@@ -37,6 +37,8 @@ const (
 	ReasonLineTooLong       Reason = "line-too-long"      // over the line limit
 	ReasonMalformedRecord   Reason = "malformed-record"   // not a record of its topic
 	ReasonUnknownSource     Reason = "unknown-source"     // the source is not in the configuration
+	// ReasonNotANotification is a message of a queue; its value is the body.
+	ReasonNotANotification Reason = "not-a-notification"
 )
 
 // maxErrorText bounds the error header.

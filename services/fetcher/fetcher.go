@@ -5,9 +5,9 @@
 //	split        reads the announced objects and produces their lines to `raw`
 //	objectlog    reads `objects` back, the only memory of what was announced
 //
-// Intake and split know each other through the topic alone. Another intake (a
-// queue of notifications) takes its place in New beside the listing and
-// announces through the same Announcer.
+// Intake and split know each other through the topic alone. There are two kinds
+// of intake, listings and queues of notifications, and an object that both find
+// is the same object.
 package fetcher
 
 import (
@@ -117,7 +117,7 @@ func (f *Fetcher) connect(ctx context.Context) (err error) {
 		return err
 	}
 	if f.store, err = objectstore.New(ctx, f.opts.S3, objectstore.Options{
-		StallTimeout: f.opts.Config.StallTimeout, OnResume: splitMetrics.Resumed, Log: f.opts.Log,
+		Sources: f.opts.Sources, StallTimeout: f.opts.Config.StallTimeout, OnResume: splitMetrics.Resumed, Log: f.opts.Log,
 	}); err != nil {
 		return err
 	}
@@ -156,9 +156,15 @@ func (f *Fetcher) Run(ctx context.Context) error {
 	defer closeAnnouncing()
 	admin := kadm.NewClient(announcing)
 
+	announcer := intake.NewAnnouncer(announcing, f.names.Objects, f.store.Alias(), f.metrics)
+	queues := intake.NewQueues(intake.QueuesOptions{
+		Sources: f.opts.Sources, Identities: f.store.Identities(), Store: f.store,
+		Announcer: announcer, DeadLetters: intake.NewDeadLetters(announcing, f.names.DeadLetter),
+		Metrics: f.metrics, Health: f.opts.Health, Logger: f.opts.Log,
+	})
 	listing := intake.NewListing(intake.ListingOptions{
 		Sources: f.opts.Sources, Lister: f.store, Log: f.log,
-		Announcer:  intake.NewAnnouncer(announcing, f.names.Objects, f.store.Alias(), f.metrics),
+		Announcer:  announcer,
 		Partitions: func(ctx context.Context) (int32, error) { return partitions(ctx, admin, f.names.Objects) },
 		Horizon:    f.opts.Config.DedupeHorizon, Remember: f.opts.Config.DedupeObjects,
 		Health: f.opts.Health, Logger: f.opts.Log,
@@ -196,6 +202,7 @@ func (f *Fetcher) Run(ctx context.Context) error {
 	// are away; closing ends the wait for it. What is lost was not remembered.
 	defer context.AfterFunc(groupCtx, closeAnnouncing)()
 	group.Go(func() error { return listing.Run(groupCtx) })
+	group.Go(func() error { return queues.Run(groupCtx) })
 	group.Go(func() error {
 		return transactions.Run(groupCtx, func(ctx context.Context, tx *kafka.Transaction) error {
 			return f.splitter.Process(ctx, groupCtx, tx)

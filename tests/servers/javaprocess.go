@@ -28,14 +28,19 @@ child=$!
 { cat <&3 >/dev/null; kill -9 $child; } &
 wait $child`
 
-// startJava starts a program whose output is added to a file.
+// startJava starts a Java program whose output is added to a file.
 func startJava(output string, arguments ...string) (*javaProcess, error) {
+	return startProgram(output, append([]string{"java"}, arguments...)...)
+}
+
+// startProgram starts a program whose output is added to a file.
+func startProgram(output string, commandLine ...string) (*javaProcess, error) {
 	file, err := os.OpenFile(output, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open output: %w", err)
 	}
 	defer file.Close()
-	command := exec.Command("sh", append([]string{"-c", runWithPipe, "sh", "java"}, arguments...)...)
+	command := exec.Command("sh", append([]string{"-c", runWithPipe, "sh"}, commandLine...)...)
 	command.Stdout, command.Stderr = file, file
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	hold, err := command.StdinPipe()
@@ -43,7 +48,7 @@ func startJava(output string, arguments ...string) (*javaProcess, error) {
 		return nil, fmt.Errorf("open pipe: %w", err)
 	}
 	if err := command.Start(); err != nil {
-		return nil, fmt.Errorf("start java: %w", err)
+		return nil, fmt.Errorf("start %s: %w", commandLine[0], err)
 	}
 	p := &javaProcess{command: command, hold: hold, exited: make(chan struct{}), output: output}
 	go func() {

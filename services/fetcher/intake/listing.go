@@ -178,12 +178,16 @@ func (l *Listing) pass(ctx context.Context, source *config.Source, term uint64) 
 	}
 	known.beginPass()
 	var waiting failures
+	selects := source.Selector()
 	listErr := l.opts.Lister.List(ctx, source.Bucket, source.Prefix, "", func(listed objectstore.Listed) error {
+		if !selects(listed.Key) {
+			return nil
+		}
 		id, _ := parseID(l.opts.Announcer.ID(source.Bucket, listed.Key, listed.ETag)) // of our own making
 		if known.seen(id) {
 			return nil
 		}
-		if reason := notAnnounced(&listed); reason != "" {
+		if reason := reasonToSkip(listed.Key, listed.Size); reason != "" {
 			metrics.skipped.WithLabelValues(reason).Inc()
 			known.add(id)
 			return nil
@@ -230,12 +234,12 @@ func (l *Listing) endPass(source *config.Source, known *announced) {
 	l.opts.Announcer.metrics.listed.Set(float64(total))
 }
 
-// notAnnounced is why an object is skipped, or empty.
-func notAnnounced(listed *objectstore.Listed) string {
+// reasonToSkip is why an object is not announced, or empty.
+func reasonToSkip(key string, size int64) string {
 	switch {
-	case strings.HasSuffix(listed.Key, "/"):
+	case strings.HasSuffix(key, "/"):
 		return skippedDirectory
-	case listed.Size == 0:
+	case size == 0:
 		return skippedEmpty
 	}
 	return ""
