@@ -36,13 +36,13 @@ func (w *worker) insert(ctx context.Context, b *batch, in *intent) error {
 	}
 }
 
-// send is one INSERT, bounded in time, with at most Inserts of them at once.
+// send is one INSERT, bounded in time, with at most Inserts of them at once. A
+// worker that is asked to stop still makes its first attempt: the intent is
+// recorded, and finishing it spares the next owner the looking.
 func (w *worker) send(ctx context.Context, b *batch, in *intent) (clickhouse.Inserted, error) {
 	s := w.service
 	select {
 	case s.inserts <- struct{}{}:
-	case <-w.stopping:
-		return clickhouse.Inserted{}, errStopped
 	case <-ctx.Done():
 		return clickhouse.Inserted{}, ctx.Err()
 	}

@@ -36,7 +36,7 @@ func (w *worker) settle(ctx context.Context, b *batch, in *intent) error {
 			try.succeeded()
 			return nil
 		}
-		if w.stopRequested() {
+		if w.stopRequested() && !w.leaving.Load() {
 			return errStopped
 		}
 		send := &batch{from: b.from, to: b.to, rows: missing}
