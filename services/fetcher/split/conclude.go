@@ -95,6 +95,10 @@ func (s *Splitter) reasonOf(err error) (topics.Reason, int) {
 		return topics.ReasonObjectMissing, attempts
 	case errors.Is(err, objectstore.ErrForbidden):
 		return topics.ReasonObjectForbidden, attempts
+	case errors.Is(err, objectstore.ErrArchived):
+		return topics.ReasonObjectArchived, attempts
+	case errors.Is(err, errTooLarge): // the same bytes again are as many
+		return topics.ReasonObjectTooLarge, 1
 	case errors.Is(err, objectstore.ErrChanged):
 		return topics.ReasonObjectChanged, min(attempts, hopelessAttempts)
 	case errors.Is(err, errCorrupt):

@@ -21,7 +21,7 @@ const (
 
 var reasons = []topics.Reason{
 	topics.ReasonObjectMissing, topics.ReasonObjectForbidden, topics.ReasonObjectChanged, topics.ReasonObjectCorrupt,
-	topics.ReasonObjectUnavailable, topics.ReasonLineTooLong, topics.ReasonMalformedRecord, topics.ReasonUnknownSource,
+	topics.ReasonObjectArchived, topics.ReasonObjectTooLarge, topics.ReasonObjectUnavailable, topics.ReasonLineTooLong, topics.ReasonMalformedRecord, topics.ReasonUnknownSource,
 }
 
 // Metrics count what was tried: an aborted transaction's work is counted when

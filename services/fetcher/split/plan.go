@@ -106,7 +106,7 @@ func wait(stopping context.Context, pause time.Duration) {
 // accept makes a piece of work of a record, or deals with it and gives nil.
 func (s *Splitter) accept(tx transaction, record *kgo.Record) *piece {
 	object, err := topics.DecodeObject(record.Value)
-	if err == nil && object.Splitting != "" && object.Splitting != topics.SplitLines {
+	if err == nil && object.Splitting != "" && object.Splitting != topics.SplitLines && object.Splitting != topics.SplitValues {
 		err = fmt.Errorf("%w: splitting %q is not known to this version", topics.ErrMalformed, object.Splitting)
 	}
 	p := &piece{record: record, object: object}

@@ -48,7 +48,8 @@ func (s *Splitter) readPiece(limits waits, tx transaction, p *piece) {
 		if p.object.FromByte > 0 {
 			s.metrics.reopened.Inc()
 		}
-		p.held, p.err = openStream(limits.hard, s.life, s.opts.Store, &p.object, int(s.opts.LineLimit))
+		p.held, p.err = openStream(limits.hard, s.life, s.opts.Store, &p.object, int(s.opts.LineLimit),
+			bounds{int64(s.opts.Fetcher.MaxObjectSize), int64(s.opts.Fetcher.MaxExpansion)})
 		if p.err != nil {
 			p.answered = isAnswer(p.err)
 			return
@@ -57,7 +58,7 @@ func (s *Splitter) readPiece(limits waits, tx transaction, p *piece) {
 		p.answered = true
 	}
 	p.receivedAt = p.held.receivedAt
-	p.object.Splitting = topics.SplitLines
+	p.object.Splitting = p.held.splitting
 	interrupted := p.held.interruptAfter(limits.hard)
 	stored := p.held.body.bytes
 	p.ended, p.err = s.readLines(limits.soft, tx, p)
@@ -115,6 +116,7 @@ func (s *Splitter) readLines(soft context.Context, tx transaction, p *piece) (en
 		}
 		p.object.FromLine++
 		p.object.FromByte += l.size
+		p.object.Inside = l.inside
 		p.object.Attempt = 0
 		p.progress = true
 		size += l.size

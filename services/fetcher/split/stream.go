@@ -8,8 +8,6 @@ import (
 	"io"
 	"sync"
 
-	"github.com/klauspost/compress/gzip"
-
 	"github.com/auditstream/auditstream/pkg/objectstore"
 	"github.com/auditstream/auditstream/topics"
 )
@@ -54,40 +52,79 @@ type stream struct {
 	partition  int32
 	receivedAt int64 // ms
 
-	cancel  context.CancelCauseFunc // ends a blocked read
-	body    *countedBody
-	buffer  *bufio.Reader
-	gzip    *gzip.Reader // nil for a plain object
-	content io.Reader    // decompressed
-	lines   *lineReader
-	discard int64
+	cancel    context.CancelCauseFunc // ends a blocked read
+	body      *countedBody
+	buffer    *bufio.Reader
+	release   func()   // of the decompressor; nil for a plain object
+	content   *bounded // decompressed
+	splitting topics.Splitting
+	lines     splitter
+	discard   int64
 }
 
-var (
-	buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readBuffer) }}
-	gunzips sync.Pool // of *gzip.Reader
-)
+// splitter gives the lines of a stream, one after the other.
+type splitter interface {
+	next(allowance int64) (line, error)
+	compact()
+}
+
+var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readBuffer) }}
 
 // openStream opens the object at its position. ctx bounds the opening, life
 // the stream.
-func openStream(ctx, life context.Context, store objectStore, object *topics.Object, lineLimit int) (*stream, error) {
+func openStream(ctx, life context.Context, store objectStore, object *topics.Object, lineLimit int, most bounds) (*stream, error) {
 	s := &stream{key: keyOf(object)}
 	life, s.cancel = context.WithCancelCause(life)
 	defer s.interruptAfter(ctx)()
 
 	ref := objectstore.Ref{Bucket: object.Bucket, Key: object.Key, ETag: object.ETag, Version: object.Version}
-	if err := s.open(life, store, ref, object.FromByte); err != nil {
+	err := s.open(life, store, ref, object.FromByte, most)
+	if err == nil {
+		err = s.split(object, lineLimit)
+	}
+	if err != nil {
 		if errors.Is(context.Cause(life), errSlow) {
 			err = fmt.Errorf("open %s: %w", ref, errSlow)
 		}
 		s.close()
 		return nil, err
 	}
-	s.lines = newLineReader(s.content, lineLimit)
 	return s, nil
 }
 
-func (s *stream) open(life context.Context, store objectStore, ref objectstore.Ref, fromByte int64) error {
+// split prepares to split the object as its record says. One that is opened for
+// the first time is split as its first bytes say.
+func (s *stream) split(object *topics.Object, lineLimit int) error {
+	s.splitting = object.Splitting
+	first := window{source: s.content}
+	if s.splitting == "" && object.FromByte > 0 {
+		s.splitting = topics.SplitLines
+	}
+	if s.splitting == "" {
+		for first.err == nil && first.end <= decisive {
+			first.fill(lineLimit)
+		}
+		if first.err != nil && first.err != io.EOF {
+			// Where the bytes are to blame they decide as far as they go.
+			if err := s.explain(first.err); !errors.Is(err, errCorrupt) {
+				return err
+			}
+		}
+		s.splitting = splittingOf(first.buffer[:min(first.end, decisive)], first.end <= decisive)
+	}
+	if s.splitting == topics.SplitValues {
+		values := newValueReader(s.content, lineLimit, object.Inside, object.FromByte == 0)
+		values.window = first
+		s.lines = values
+		return nil
+	}
+	lines := newLineReader(s.content, lineLimit)
+	lines.window = first
+	s.lines = lines
+	return nil
+}
+
+func (s *stream) open(life context.Context, store objectStore, ref objectstore.Ref, fromByte int64, most bounds) error {
 	body, err := store.Open(life, ref, 0)
 	if err != nil {
 		return err
@@ -96,18 +133,18 @@ func (s *stream) open(life context.Context, store objectStore, ref objectstore.R
 	s.receivedAt = body.LastModified.UnixMilli()
 	s.buffer = buffers.Get().(*bufio.Reader) //nolint:forcetypeassert // it holds nothing else
 	s.buffer.Reset(s.body)
-	s.content, s.discard = s.buffer, fromByte
+	s.content, s.discard = &bounded{Reader: s.buffer, bounds: most}, fromByte
 
-	magic, err := s.buffer.Peek(3)
+	magic, err := s.buffer.Peek(longestMagic)
 	if err != nil && err != io.EOF {
 		return err
 	}
-	if isGzip(magic) {
-		if s.gzip, _ = gunzips.Get().(*gzip.Reader); s.gzip == nil {
-			s.gzip = new(gzip.Reader)
+	for _, form := range compressions {
+		if form.magic(magic) {
+			s.content.Reader, s.release, err = form.reader(s.buffer)
+			s.content.stored = func() int64 { return s.body.bytes - int64(s.buffer.Buffered()) }
+			return s.explain(err)
 		}
-		s.content = s.gzip
-		return s.explain(s.gzip.Reset(s.buffer))
 	}
 	if fromByte < worthRange {
 		return nil
@@ -116,14 +153,9 @@ func (s *stream) open(life context.Context, store objectStore, ref objectstore.R
 	if body, err = store.Open(life, ref, fromByte); err != nil {
 		return err
 	}
-	s.body.Body, s.discard = body, 0
+	s.body.Body, s.discard, s.content.given = body, 0, fromByte
 	s.buffer.Reset(s.body)
 	return nil
-}
-
-// isGzip tells by content: names lie, and buckets are full of both.
-func isGzip(magic []byte) bool {
-	return len(magic) == 3 && magic[0] == 0x1f && magic[1] == 0x8b && magic[2] == 8
 }
 
 // advance reads towards the position that the stream was opened at, a bounded
@@ -155,7 +187,7 @@ func (s *stream) explain(err error) error {
 		return nil
 	case s.body.err != nil && s.body.err != io.EOF:
 		return s.body.err
-	case errors.Is(err, errCorrupt):
+	case errors.Is(err, errCorrupt), errors.Is(err, errTooLarge):
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w: it ends in the middle of its compressed data", errCorrupt)
@@ -180,14 +212,14 @@ func (s *stream) close() {
 	if s.body != nil {
 		_ = s.body.Close() // only read from
 	}
+	if s.release != nil {
+		s.release()
+		s.release = nil
+	}
 	if s.buffer != nil {
 		s.buffer.Reset(nil)
 		buffers.Put(s.buffer)
 		s.buffer = nil
-	}
-	if s.gzip != nil {
-		gunzips.Put(s.gzip)
-		s.gzip = nil
 	}
 }
 
