@@ -1,0 +1,202 @@
+package intake_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/identity"
+	"github.com/auditstream/auditstream/tests/servers"
+	"github.com/auditstream/auditstream/topics"
+)
+
+// S3 → SNS → SQS and S3 → SQS into one queue, from buckets of two regions in
+// another account, by role; every message doubled, in any order, and some told
+// in other forms; two instances; a bucket of two sources. Every line is there
+// once, and what is no notification is a dead letter.
+func TestFromNotificationsToRaw(t *testing.T) {
+	const customer = "222233334444"
+	moto := servers.Moto(t)
+	began := time.Now()
+	frankfurt := newAccount(t, moto, customer, "eu-central-1")
+	oregon := newAccount(t, moto, customer, "us-west-2")
+	queue, queueARN := frankfurt.queue(nil)
+	shared, far, other := frankfurt.bucket("shared"), oregon.bucket("far"), frankfurt.bucket("other")
+	frankfurt.notify(shared, frankfurt.topicInto(queueARN, false))
+	oregon.notify(far, oregon.topicInto(queueARN, true)) // SNS raw delivery, to a queue elsewhere
+	frankfurt.notify(other, queueARN)                    // no source's
+
+	role := config.Role{ARN: "arn:aws:iam::" + customer + ":role/auditstream", ExternalID: "ext-1", SessionName: "cluster-a"}
+	audit := source("audit", shared, "audit/", queue)
+	audit.Glob = "**.log"
+	events := source("events", shared, "", queue)
+	events.Suffix = ".json"
+	remote := source("remote", far, "", queue)
+	// Beside the queue a listing finds the same objects.
+	remote.Listing = config.Listing{Enabled: true, Interval: 500 * time.Millisecond}
+	sources := []config.Source{audit, events, remote}
+	for i := range sources {
+		sources[i].Role = role
+	}
+	cfg := connection(moto)
+	sts := newRecorder(t, moto.Endpoint)
+	cfg.STSEndpoint = sts.URL
+	requireValid(t, cfg, sources)
+
+	rows := make(map[string]string)
+	var again []string // the same told otherwise
+	put := func(a *account, source, bucket, key string) {
+		content := fmt.Sprintf("{\"of\":%q}\n{\"second\":%q}\n", key, bucket)
+		etag := a.put(bucket, key, content)
+		lines(rows, source, identity.ObjectID("aws", bucket, key, etag), content)
+		again = append(again,
+			bridgeEvent(bucket, key, etag[1:len(etag)-1], len(content)),
+			s3Event("minio:s3", "s3:ObjectCreated:Put", bucket, url.QueryEscape(key), etag, len(content)),
+			s3Event("aws:s3", "ObjectCreated:Copy", bucket, url.QueryEscape(key), "", len(content))) // without ETag
+	}
+	for i := range 8 {
+		put(frankfurt, "audit", shared, fmt.Sprintf("audit/2026/02/03/kube audit+%d=é/a:00%%2F.log", i))
+		put(frankfurt, "events", shared, fmt.Sprintf("other/%d.json", i))
+		put(oregon, "remote", far, fmt.Sprintf("x/%d.log", i))
+	}
+	frankfurt.put(shared, "audit/other.txt", "of no source\n")
+	frankfurt.put(shared, "audit/empty.log", "")
+	frankfurt.put(shared, "audit/folder/", "")
+	frankfurt.put(other, "audit/x.log", "of no source\n")
+	_, err := frankfurt.s3.DeleteObject(t.Context(), deletion(shared, "audit/other.txt"))
+	require.NoError(t, err)
+
+	bodies := frankfurt.drain(queue)
+	require.GreaterOrEqual(t, len(bodies), 8*3+4)
+	junk := []string{"hello", `{"Records":[{"eventSource":"aws:ses"}]}`,
+		`{"Type":"SubscriptionConfirmation","Token":"t","SubscribeURL":"` + moto.Endpoint + `/confirm"}`}
+	bodies = append(append(append(bodies, bodies...), again...), junk...)
+	bodies = append(bodies, `{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"x"}`)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("order by seed %d", seed)
+	rand.New(rand.NewPCG(seed, 0)).Shuffle(len(bodies), func(i, j int) { bodies[i], bodies[j] = bodies[j], bodies[i] })
+	frankfurt.send(queue, bodies...)
+
+	t.Logf("sent at %s", time.Since(began))
+	p := newPipeline(t, cfg, sources...)
+	one, stopOne := p.start("one")
+	two, stopTwo := p.start("two")
+	p.requireRows(rows)
+	t.Logf("rows at %s", time.Since(began))
+	require.Eventually(t, func() bool {
+		waiting, inFlight := frankfurt.depth(queue)
+		return waiting == "0" && inFlight == "0"
+	}, patience, 100*time.Millisecond, "messages are left in the queue")
+	p.requireRows(rows)
+	t.Logf("empty at %s", time.Since(began))
+	stopOne()
+	stopTwo()
+	p.requireRows(rows)
+	letters := p.deadLetters(len(junk))
+	require.ElementsMatch(t, junk, letters[topics.ReasonNotANotification])
+	require.Len(t, letters, 1)
+
+	// However told, an object has the one id, and was told several times.
+	for id, times := range p.announcements(len(rows) / 2 * 3) {
+		require.Contains(t, rows, identity.RowID(id, 1, 0))
+		require.GreaterOrEqual(t, times, 5)
+	}
+	both := func(name string, labels ...string) float64 {
+		return metric(t, one, name, labels...) + metric(t, two, name, labels...)
+	}
+	require.EqualValues(t, len(bodies), both("auditstream_fetcher_queue_messages_total"))
+	tests := 0
+	for _, body := range bodies {
+		if strings.Contains(body, "s3:TestEvent") {
+			tests++
+		}
+	}
+	require.GreaterOrEqual(t, tests, 1) // the emulator sends some, too
+	require.EqualValues(t, tests, both("auditstream_fetcher_queue_messages_total", "test"))
+	require.EqualValues(t, len(junk), both("auditstream_fetcher_queue_messages_total", "deadletter"))
+	require.EqualValues(t, len(junk), both("auditstream_fetcher_intake_dead_letters_total", "not-a-notification"))
+	require.EqualValues(t, 2*3, both("auditstream_fetcher_intake_skipped_total", "filtered")) // a folder, what was put and deleted: each twice
+	require.EqualValues(t, 2, both("auditstream_fetcher_intake_skipped_total", "bucket"))
+	require.EqualValues(t, 2, both("auditstream_fetcher_intake_skipped_total", "empty"))
+	require.Positive(t, both("auditstream_fetcher_notified_bytes_total", "announced"))
+	require.Positive(t, both("auditstream_fetcher_event_to_announced_seconds"))
+
+	taken := sts.posted("AssumeRole")
+	require.NotEmpty(t, taken)
+	require.Equal(t, []string{role.ARN, "ext-1", "cluster-a"}, []string{taken[0].Get("RoleArn"), taken[0].Get("ExternalId"), taken[0].Get("RoleSessionName")})
+}
+
+// A service account's token in place of keys.
+func TestWebIdentity(t *testing.T) {
+	const customer = "333344445555"
+	moto := servers.Moto(t)
+	owner := newAccount(t, moto, customer, "eu-central-1")
+	queue, queueARN := owner.queue(nil)
+	bucket := owner.bucket("logs")
+	owner.notify(bucket, queueARN)
+	token := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(token, []byte("of the service account"), 0o600))
+	cfg := connection(moto)
+	sts := newRecorder(t, moto.Endpoint)
+	cfg.STSEndpoint = sts.URL
+	cfg.Role = config.Role{ARN: "arn:aws:iam::" + customer + ":role/pod", WebIdentityTokenFile: token}
+	content := "one\ntwo\n"
+	rows := make(map[string]string)
+	lines(rows, "a", identity.ObjectID("aws", bucket, "k", owner.put(bucket, "k", content)), content)
+
+	p := newPipeline(t, cfg, source("a", bucket, "", queue))
+	p.start("one")
+	p.requireRows(rows)
+	taken := sts.posted("AssumeRoleWithWebIdentity")
+	require.NotEmpty(t, taken)
+	require.Equal(t, []string{"of the service account", "auditstream"},
+		[]string{taken[0].Get("WebIdentityToken"), taken[0].Get("RoleSessionName")})
+}
+
+// While the objects of a message can't all become durable the message stays,
+// and it is worked on when they can.
+func TestAMessageStaysUntilAllIsDurable(t *testing.T) {
+	moto := servers.Moto(t)
+	owner := newAccount(t, moto, servers.MotoAccount, "eu-central-1")
+	queue, _ := owner.queue(nil)
+	bucket := owner.bucket("logs")
+	etag := owner.put(bucket, "k", "one\n")
+	// The second record has no ETag, and the store can't be asked for it.
+	owner.send(queue, twoRecords(s3Event("aws:s3", "ObjectCreated:Put", bucket, "k", etag, 4), s3Event("aws:s3", "ObjectCreated:Put", bucket, "l", "", 4)))
+	otherTag := owner.put(bucket, "l", "two\n")
+
+	faults := newFaults(t, moto.Endpoint)
+	cfg := connection(moto)
+	cfg.Endpoint = faults.URL
+	cfg.STSEndpoint = moto.Endpoint
+	p := newPipeline(t, cfg, source("a", bucket, "", queue))
+	p.sources[0].Queue.Endpoint = moto.Endpoint
+	faults.refuse.Store(true)
+	registry, _ := p.start("one")
+	require.Eventually(t, func() bool {
+		return metric(t, registry, "auditstream_fetcher_queue_messages_total", "kept") > 0
+	}, patience, 50*time.Millisecond)
+	require.Positive(t, faults.fired.Load())
+	waiting, inFlight := owner.depth(queue)
+	require.Contains(t, []string{"1 0", "0 1"}, waiting+" "+inFlight)
+
+	faults.refuse.Store(false)
+	rows := make(map[string]string)
+	lines(rows, "a", identity.ObjectID("aws", bucket, "k", etag), "one\n")
+	lines(rows, "a", identity.ObjectID("aws", bucket, "l", otherTag), "two\n")
+	p.requireRows(rows)
+	require.Eventually(t, func() bool {
+		waiting, inFlight := owner.depth(queue)
+		return waiting == "0" && inFlight == "0"
+	}, patience, 100*time.Millisecond)
+	require.Positive(t, metric(t, registry, "auditstream_fetcher_queue_redeliveries_total"))
+	require.EqualValues(t, 1, metric(t, registry, "auditstream_fetcher_queue_messages_total", "announced"))
+}
