@@ -220,6 +220,8 @@ func TestTableChangedUnderneathAndMended(t *testing.T) {
 			b.produce(0, 200)
 			r := b.start(nil)
 			b.wantAll()
+			// A column's change is a mutation, which waits while merges are stopped.
+			b.exec("SYSTEM START MERGES " + b.table())
 			b.exec("ALTER TABLE " + b.table() + " " + change[0])
 			b.produce(0, 200)
 			r.wantIll(r.component(0), "[200,300)")
