@@ -105,6 +105,8 @@ func New(ctx context.Context, opts Options) (*Fetcher, error) {
 	if err := f.connect(ctx); err != nil {
 		return nil, fmt.Errorf("fetcher: %w", err)
 	}
+	// Run's Kafka session reports it; until then the fetcher is not ready.
+	opts.Health.Expect(split.Stage + " kafka")
 	return f, nil
 }
 
