@@ -34,18 +34,22 @@ func (s *Store) Stat(ctx context.Context, bucket, key, version string) (Listed, 
 	}, nil
 }
 
-// Encryption of an object at rest, as the store names it.
-type Encryption struct {
-	Algorithm string // AES256, aws:kms, aws:kms:dsse; empty: none named
-	KMSKeyID  string
+// Touched is what an object's store says of it when it is read.
+type Touched struct {
+	Version    string // empty in a bucket without versions
+	Encryption string // AES256, aws:kms, aws:kms:dsse; empty: none named
+	KMSKeyID   string
 }
 
 // Touch reads the first byte of an object, if it has one, to see whether that
-// is allowed, and tells how the object is encrypted.
-func (s *Store) Touch(ctx context.Context, bucket, key string) (Encryption, error) {
-	var encryption Encryption
+// is allowed. The version may be empty.
+func (s *Store) Touch(ctx context.Context, bucket, key, version string) (Touched, error) {
+	var touched Touched
 	err := s.ask(ctx, bucket, key, func(client *s3.Client, payer types.RequestPayer) error {
 		input := &s3.GetObjectInput{Bucket: aws.String(bucket), Key: aws.String(key), RequestPayer: payer, Range: aws.String("bytes=0-0")}
+		if version != "" {
+			input.VersionId = aws.String(version)
+		}
 		out, err := client.GetObject(ctx, input)
 		if err != nil && isRangeBeyondEnd(err) {
 			input.Range = nil
@@ -55,12 +59,12 @@ func (s *Store) Touch(ctx context.Context, bucket, key string) (Encryption, erro
 			return err
 		}
 		defer out.Body.Close()
-		encryption = Encryption{Algorithm: string(out.ServerSideEncryption), KMSKeyID: aws.ToString(out.SSEKMSKeyId)}
+		touched = Touched{Version: aws.ToString(out.VersionId), Encryption: string(out.ServerSideEncryption), KMSKeyID: aws.ToString(out.SSEKMSKeyId)}
 		_, err = io.Copy(io.Discard, io.LimitReader(out.Body, 1))
 		return err
 	})
 	if err != nil {
-		return encryption, fmt.Errorf("get s3://%s/%s: %w", bucket, key, classify(err))
+		return touched, fmt.Errorf("get s3://%s/%s: %w", bucket, key, classify(err))
 	}
-	return encryption, nil
+	return touched, nil
 }
