@@ -1,6 +1,6 @@
 // Command bench measures the stages between the topics and, in the same run on
 // the same machine, what each is up against: a bare pass over the same JSON's
-// tokens, a bare transactional copy of the same records, an insert of the same
+// tokens, a bare GET and gunzip of the same objects, a bare transactional copy of the same records, an insert of the same
 // columns built beforehand. Ratios say more than figures: they hold on slow
 // machines, too. It never fails because a machine is slow.
 package main
@@ -41,6 +41,7 @@ func (f figure) met() bool {
 // options of a run.
 type options struct {
 	events  int
+	only    string
 	rounds  int
 	seed    uint64
 	log     *slog.Logger
@@ -58,6 +59,7 @@ func run() int {
 	flag.IntVar(&o.events, "events", 100_000, "events through the enricher and the sink")
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each is measured, in turns with its ceiling; the best counts")
 	flag.Uint64Var(&o.seed, "seed", 1, "of the generated events")
+	flag.StringVar(&o.only, "only", "", "measure this part alone: fetcher, normalizer, enricher, sink")
 	flag.BoolVar(&verbose, "v", false, "show the servers' and the stages' logs")
 	flag.Parse()
 	if o.events < 10*sinkBatch || o.rounds < 1 {
@@ -89,10 +91,14 @@ func measure(ctx context.Context, o options, out io.Writer) (err error) {
 		name string
 		run  func(context.Context, options) ([]figure, error)
 	}{
+		{"fetcher", benchFetcher},
 		{"normalizer", benchNormalizer},
 		{"enricher", benchEnricher},
 		{"sink", benchSink},
 	} {
+		if o.only != "" && o.only != part.name {
+			continue
+		}
 		fmt.Fprintf(out, "measuring the %s …\n", part.name)
 		measured, err := part.run(ctx, o)
 		if err != nil {
