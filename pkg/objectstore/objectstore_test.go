@@ -148,6 +148,7 @@ type flaky struct {
 	etag     atomic.Value
 	step     int // bytes per answer; 0 for all
 	stall    bool
+	short    atomic.Int64 // so many answers announce half of the bytes, and give those
 	requests atomic.Int64
 }
 
@@ -166,10 +167,18 @@ func (f *flaky) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("ETag", `"`+etag+`"`)
 	w.Header().Set("Content-Length", strconv.Itoa(len(f.content)-from))
 	w.Header().Set("Last-Modified", time.Unix(1_700_000_000, 0).UTC().Format(http.TimeFormat))
+	end := len(f.content)
+	short := f.short.Add(-1) >= 0
+	if short {
+		w.Header().Set("Content-Length", strconv.Itoa((end-from)/2))
+	}
 	if from > 0 {
 		w.WriteHeader(http.StatusPartialContent)
 	}
-	end := len(f.content)
+	if short {
+		_, _ = w.Write(f.content[from : from+(end-from)/2])
+		return
+	}
 	if f.step > 0 {
 		end = min(end, from+f.step)
 	}
@@ -206,6 +215,42 @@ func TestReadGoesOnAtTheSameByte(t *testing.T) {
 			require.NoError(t, body.Close())
 		})
 	}
+}
+
+// What announces fewer bytes than the object has is not the object, however
+// well-formed: taken for it, its last lines would be lost.
+func TestAnswerShorterThanTheObject(t *testing.T) {
+	content := bytes.Repeat([]byte("0123456789abcdef"), 1_000)
+	serve := func(t *testing.T, source *flaky) *objectstore.Store {
+		source.etag.Store("one")
+		server := httptest.NewServer(source)
+		t.Cleanup(server.Close)
+		return connect(t, server.URL, objectstore.Options{StallTimeout: time.Second})
+	}
+	ref := objectstore.Ref{Bucket: "b", Key: "k", ETag: "one", Size: int64(len(content))}
+	t.Run("when opened", func(t *testing.T) {
+		source := &flaky{content: content}
+		store := serve(t, source)
+		source.short.Store(1)
+		_, err := store.Open(t.Context(), ref, 0)
+		require.ErrorIs(t, err, objectstore.ErrUnavailable)
+		body, err := store.Open(t.Context(), ref, 0)
+		require.NoError(t, err)
+		got, err := io.ReadAll(body)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(content, got))
+	})
+	t.Run("after a break", func(t *testing.T) {
+		source := &flaky{content: content, step: 10_000}
+		store := serve(t, source)
+		body, err := store.Open(t.Context(), ref, 0)
+		require.NoError(t, err)
+		source.short.Store(2)
+		got, err := io.ReadAll(body)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(content, got))
+		require.Negative(t, source.short.Load(), "the short answers were given")
+	})
 }
 
 func TestReadEndsWhenItCannotGoOn(t *testing.T) {

@@ -28,6 +28,9 @@ type Ref struct {
 	Bucket, Key string
 	ETag        string // quotes around it don't matter
 	Version     string
+	// Size in bytes, when it is known. An answer with fewer is no answer: what
+	// stands between us and the store has cut it.
+	Size int64
 }
 
 func (r Ref) String() string { return "s3://" + r.Bucket + "/" + r.Key }
@@ -101,7 +104,16 @@ func (b *Body) request() error {
 		_ = out.Body.Close() // nothing was read from it
 		return fmt.Errorf("the store ignores Range (asked for byte %d)", b.offset)
 	}
-	b.describe(out.LastModified, aws.ToInt64(out.ContentLength)+b.offset)
+	size := b.ref.Size
+	if out.ContentLength != nil || size == 0 {
+		size = aws.ToInt64(out.ContentLength) + b.offset
+	}
+	if b.ref.Size > 0 && size != b.ref.Size {
+		cancel()
+		_ = out.Body.Close() // nothing was read from it
+		return fmt.Errorf("%w: it answers with %d bytes of %d", ErrUnavailable, size, b.ref.Size)
+	}
+	b.describe(out.LastModified, size)
 	b.body, b.cancel = out.Body, cancel
 	b.stall = time.AfterFunc(b.store.stallTimeout, cancel)
 	b.stall.Stop()
@@ -151,7 +163,7 @@ func (b *Body) Read(p []byte) (int, error) {
 			n, err := b.body.Read(p)
 			stalled := !b.stall.Stop()
 			b.offset += int64(n)
-			if err == io.EOF {
+			if err == io.EOF && b.offset >= b.Size {
 				b.err = io.EOF
 				return n, nil
 			}

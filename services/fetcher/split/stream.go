@@ -77,7 +77,7 @@ func openStream(ctx, life context.Context, store objectStore, object *topics.Obj
 	life, s.cancel = context.WithCancelCause(life)
 	defer s.interruptAfter(ctx)()
 
-	ref := objectstore.Ref{Bucket: object.Bucket, Key: object.Key, ETag: object.ETag, Version: object.Version}
+	ref := objectstore.Ref{Bucket: object.Bucket, Key: object.Key, ETag: object.ETag, Version: object.Version, Size: object.Size}
 	err := s.open(life, store, ref, object.FromByte, most)
 	if err == nil {
 		err = s.split(object, lineLimit)
