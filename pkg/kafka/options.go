@@ -24,7 +24,11 @@ const (
 	// maxRequest is the most that franz-go sends or reads at once.
 	maxRequest = 1 << 30
 
-	defaultSessionTimeout = 15 * time.Second
+	defaultSessionTimeout   = 15 * time.Second
+	defaultRebalanceTimeout = 60 * time.Second
+	// shortestRebalanceTimeout has room for the sink's insert under way and the
+	// commit after it.
+	shortestRebalanceTimeout = 20 * time.Second
 )
 
 // Options are the options every client shares: brokers, client id, TLS, SASL,
@@ -45,6 +49,13 @@ func Options(cfg config.Kafka, log *slog.Logger, registry prometheus.Registerer)
 	session := cfg.SessionTimeout
 	if session <= 0 {
 		session = defaultSessionTimeout
+	}
+	// Rebalances wait for transactions to end, and for no longer than they may
+	// take: a member that is gone without the coordinator's knowledge holds the
+	// others up for this long on some brokers.
+	rebalance := 2 * cfg.TransactionTimeout
+	if rebalance <= 0 {
+		rebalance = defaultRebalanceTimeout
 	}
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
@@ -73,7 +84,7 @@ func Options(cfg config.Kafka, log *slog.Logger, registry prometheus.Registerer)
 
 		kgo.SessionTimeout(session),
 		kgo.HeartbeatInterval(session / 5),
-		kgo.RebalanceTimeout(60 * time.Second),
+		kgo.RebalanceTimeout(max(rebalance, shortestRebalanceTimeout)),
 	}
 	if cfg.TLS.Enabled {
 		tlsConfig, err := newTLS(cfg.TLS)
