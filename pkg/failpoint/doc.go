@@ -4,8 +4,9 @@
 // there; the fault campaign does. Without the tag there is nothing to it.
 package failpoint
 
-// Variable carries, as JSON, the Order of a process built with the tag.
-const Variable = "AUDITSTREAM_FAILPOINT"
+// Variable carries, as JSON, the Order of a process built with the tag. It is no
+// AUDITSTREAM_ one: those are configuration.
+const Variable = "FAILPOINT_ORDER"
 
 // Order is what a process is to do where.
 type Order struct {

@@ -18,15 +18,15 @@ import (
 //go:embed apachekafka/pom.xml
 var kafkaPOM []byte
 
-// errNoTools is why Apache Kafka can't be had here.
-var errNoTools = errors.New("Apache Kafka needs java (17 or newer) and mvn on PATH")
+// ErrNoJava is why Apache Kafka can't be had here.
+var ErrNoJava = errors.New("Apache Kafka needs java (17 or newer) and mvn on PATH")
 
 // kafkaJars returns the folder with the broker's jars. Maven fetches them once
 // per version of the pom into the user's cache folder.
 func kafkaJars(ctx context.Context) (string, error) {
 	for _, tool := range []string{"java", "mvn"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			return "", fmt.Errorf("%w: %w", errNoTools, err)
+			return "", fmt.Errorf("%w: %w", ErrNoJava, err)
 		}
 	}
 	cache, err := os.UserCacheDir()

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,38 +41,63 @@ const brokerSession = 6 * time.Second
 // of committed records then wait for ever. Here the registration has lapsed
 // before the broker starts again.
 type ApacheKafkaServer struct {
-	jars, folder        string
-	address, controller string
+	jars, folder string
+	// internal is where the broker speaks to itself when clients reach it by an
+	// advertised address.
+	address, controller, internal string
+	options                       ApacheKafkaOptions
 
-	mutex  sync.Mutex
-	broker *javaProcess // nil while killed
-	killed time.Time
+	mutex           sync.Mutex
+	controllerHolds *javaProcess
+	broker          *javaProcess // nil while killed
+	killed          time.Time
+}
+
+// ApacheKafkaOptions of a broker of one's own. Only Directory is required.
+type ApacheKafkaOptions struct {
+	Directory string
+	// Advertised is the address that clients are told, that of a proxy say.
+	Advertised string
+	Properties map[string]string // of the broker, over the ones here
+}
+
+// StartApacheKafka starts a broker and a controller; Close ends both. Without
+// java and mvn it fails with ErrNoJava.
+func StartApacheKafka(ctx context.Context, options ApacheKafkaOptions) (*ApacheKafkaServer, error) {
+	jars, err := kafkaJars(ctx)
+	if err != nil {
+		return nil, err
+	}
+	server := &ApacheKafkaServer{jars: jars, folder: options.Directory, options: options}
+	if err := server.format(ctx); err != nil {
+		return nil, err
+	}
+	if server.controllerHolds, err = server.run("controller"); err != nil {
+		return nil, err
+	}
+	if err := server.start(ctx); err != nil {
+		return nil, errors.Join(err, server.Close())
+	}
+	return server, nil
+}
+
+// Close ends broker and controller.
+func (s *ApacheKafkaServer) Close() error {
+	return errors.Join(s.Kill(), s.controllerHolds.kill(s.controller))
 }
 
 var sharedApacheKafka = sync.OnceValues(func() (*ApacheKafkaServer, error) {
 	ctx, cancel := startContext()
 	defer cancel()
-	jars, err := kafkaJars(ctx)
-	if err != nil {
-		return nil, err
-	}
 	folder, err := sharedFolder("kafka")
 	if err != nil {
 		return nil, err
 	}
-	server := &ApacheKafkaServer{jars: jars, folder: folder}
-	if err := server.format(ctx); err != nil {
-		return nil, err
-	}
-	controller, err := server.run("controller")
+	server, err := StartApacheKafka(ctx, ApacheKafkaOptions{Directory: folder})
 	if err != nil {
 		return nil, err
 	}
-	atEnd.add(func() error { return controller.kill(server.controller) })
-	atEnd.add(server.Kill)
-	if err := server.start(ctx); err != nil {
-		return nil, err
-	}
+	atEnd.add(server.Close)
 	return server, nil
 })
 
@@ -80,7 +106,7 @@ var sharedApacheKafka = sync.OnceValues(func() (*ApacheKafkaServer, error) {
 func ApacheKafka(t testing.TB) *ApacheKafkaServer {
 	t.Helper()
 	server, err := sharedApacheKafka()
-	if errors.Is(err, errNoTools) {
+	if errors.Is(err, ErrNoJava) {
 		unavailable(t, "%v", err)
 	}
 	require.NoError(t, err)
@@ -89,6 +115,16 @@ func ApacheKafka(t testing.TB) *ApacheKafkaServer {
 
 // Addresses are the broker's, the same over restarts.
 func (s *ApacheKafkaServer) Addresses() []string { return []string{s.address} }
+
+// Signal sends the broker a signal: SIGSTOP and SIGCONT to let it hang a while.
+func (s *ApacheKafkaServer) Signal(signal syscall.Signal) error {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.broker == nil {
+		return errors.New("signal Apache Kafka: it is down")
+	}
+	return syscall.Kill(-s.broker.command.Process.Pid, signal)
+}
 
 // Kill ends the broker with SIGKILL and returns when it is gone.
 func (s *ApacheKafkaServer) Kill() error {
@@ -165,12 +201,12 @@ func (s *ApacheKafkaServer) classPath() string { return filepath.Join(s.jars, "*
 
 // format writes configuration and empty storage of both roles.
 func (s *ApacheKafkaServer) format(ctx context.Context) error {
-	for _, address := range []*string{&s.address, &s.controller} {
+	for _, address := range []*string{&s.address, &s.controller, &s.internal} {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return fmt.Errorf("choose a port: %w", err)
 		}
-		// Held until both are chosen.
+		// Held until all are chosen.
 		defer listener.Close()
 		*address = listener.Addr().String()
 	}
@@ -205,6 +241,15 @@ func (s *ApacheKafkaServer) format(ctx context.Context) error {
 			"transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
 		},
 	}
+	if s.options.Advertised != "" {
+		common["listener.security.protocol.map"] += ",INTERNAL:PLAINTEXT"
+		maps.Copy(roles["broker"], map[string]string{
+			"listeners":                  "PLAINTEXT://" + s.address + ",INTERNAL://" + s.internal,
+			"advertised.listeners":       "PLAINTEXT://" + s.options.Advertised + ",INTERNAL://" + s.internal,
+			"inter.broker.listener.name": "INTERNAL",
+		})
+	}
+	maps.Copy(roles["broker"], s.options.Properties)
 	group, ctx := errgroup.WithContext(ctx)
 	for role, own := range roles {
 		maps.Copy(own, common)
