@@ -22,6 +22,8 @@ func engineConfig(directory string, tcp, http int, server bool) []byte {
 		{"mark_cache_size", "134217728"},
 		{"uncompressed_cache_size", "0"},
 		{"max_concurrent_queries", "200"},
+		// The engine's end waits for idle HTTP connections.
+		{"keep_alive_timeout", "2"},
 		{"background_pool_size", "4"},
 		{"background_merges_mutations_concurrency_ratio", "2"},
 		{"background_move_pool_size", "1"},

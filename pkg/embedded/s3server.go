@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/versity/versitygw/auth"
 	"github.com/versity/versitygw/backend/meta"
@@ -20,6 +21,9 @@ const (
 	// s3Concurrency bounds the file-system calls in flight, and so the threads.
 	s3Concurrency = 64
 	s3Parts       = 10_000 // of one multipart upload, as S3 has it
+
+	// s3ShutdownWait is how long requests under way may take at the end.
+	s3ShutdownWait = 2 * time.Second
 )
 
 // runS3 serves until standard input, the pipe that the parent holds, ends.
@@ -55,8 +59,16 @@ func runS3(order s3Order) error {
 		return fmt.Errorf("serve S3: %w", err)
 	case <-parentGone:
 	}
-	if err := server.ShutDown(); err != nil {
-		return fmt.Errorf("shut down S3 server: %w", err)
+	// It waits for connections that clients keep open without a request, too. An
+	// object is there when it was answered for, so nothing is lost by not waiting.
+	ended := make(chan error, 1)
+	go func() { ended <- server.ShutDown() }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			return fmt.Errorf("shut down S3 server: %w", err)
+		}
+	case <-time.After(s3ShutdownWait):
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"log/slog"
+	"strings"
 )
 
 // quietHandler demotes the client's own messages by one level: franz-go says
@@ -23,8 +24,18 @@ func (h quietHandler) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.Handler.Enabled(ctx, demoted(level))
 }
 
+// expected begins a message about the starting offsets of a new group, which
+// are committed before the client takes its session for begun (CommitStart).
+const expected = "received an OffsetCommitResponse after our group session has ended"
+
 func (h quietHandler) Handle(ctx context.Context, record slog.Record) error {
 	record.Level = demoted(record.Level)
+	if strings.HasPrefix(record.Message, expected) {
+		record.Level = slog.LevelDebug
+		if !h.Handler.Enabled(ctx, record.Level) {
+			return nil
+		}
+	}
 	return h.Handler.Handle(ctx, record)
 }
 
