@@ -72,6 +72,9 @@ func (s *Store) Region(ctx context.Context, bucket, prefix string) (string, erro
 		}
 		return err
 	})
+	if told := regionIn(err); err != nil && told != "" {
+		return told, nil // who may not ask is told all the same
+	}
 	return region, classify(err)
 }
 

@@ -118,6 +118,7 @@ To run it against your own Kafka, ClickHouse and S3, write auditstream.yaml, the
 		a.sinkCommand(),
 		a.topicsCommand(),
 		a.schemaCommand(),
+		a.sourceCommand(),
 		a.configCommand(),
 		a.normalizeCommand(),
 		a.versionCommand(),

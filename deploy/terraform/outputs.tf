@@ -1,0 +1,19 @@
+output "topic_arn" {
+  description = "The topic that buckets notify."
+  value       = aws_sns_topic.this.arn
+}
+
+output "queue_url" {
+  description = "queue.url of the sources; null when the queue was there already."
+  value       = var.queue_arn == null ? aws_sqs_queue.this[0].url : null
+}
+
+output "queue_policy" {
+  description = "What lets the topic send: the queue's owner needs it when the queue was there already."
+  value       = data.aws_iam_policy_document.queue.json
+}
+
+output "role_arn" {
+  description = "role.arn of the sources."
+  value       = aws_iam_role.this.arn
+}

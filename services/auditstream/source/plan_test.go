@@ -1,0 +1,170 @@
+package source_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/services/auditstream/source"
+	"github.com/auditstream/auditstream/tests/servers"
+)
+
+func TestMain(m *testing.M) { servers.Main(m) }
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o600))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Empty(t, cmp.Diff(string(want), got))
+}
+
+const (
+	account = "111122223333"
+	region  = "eu-central-1"
+)
+
+func testSource(id, prefix, suffix string) config.Source {
+	s := config.DefaultSource()
+	s.ID, s.Bucket, s.Prefix, s.Suffix = id, "audit-logs", prefix, suffix
+	s.Role.ExternalID = "0123abcd"
+	return s
+}
+
+func testPlan(t *testing.T) source.Plan {
+	t.Helper()
+	s := testSource("production", "it's/", ".gz")
+	plan, err := source.NewPlan(s, []config.Source{s, testSource("staging", "staging/", "")}, source.PlanOptions{Account: account, Region: region})
+	require.NoError(t, err)
+	return plan
+}
+
+func TestNames(t *testing.T) {
+	require.Equal(t, "auditstream_kubernetes_audit", source.TopicName("auditstream_", "kubernetes-audit"))
+	plan := testPlan(t)
+	require.Equal(t, "arn:aws:sns:eu-central-1:111122223333:auditstream_kubernetes_audit", plan.TopicARN)
+	require.Equal(t, "arn:aws:sqs:eu-central-1:111122223333:auditstream_kubernetes_audit", plan.QueueARN)
+	require.Equal(t, "https://sqs.eu-central-1.amazonaws.com/111122223333/auditstream_kubernetes_audit", plan.QueueURL)
+
+	s := testSource("prod", "", "")
+	s.Queue.URL = "https://sqs.us-east-1.amazonaws.com/444455556666/mine"
+	s.Role.ARN = "arn:aws:iam::111122223333:role/team/reader"
+	plan, err := source.NewPlan(s, []config.Source{s}, source.PlanOptions{Account: account, Region: "cn-north-1", TopicPrefix: "acme-"})
+	require.NoError(t, err)
+	require.Equal(t, "arn:aws-cn:sns:cn-north-1:111122223333:acme-kubernetes_audit", plan.TopicARN)
+	require.Equal(t, "arn:aws-cn:sqs:us-east-1:444455556666:mine", plan.QueueARN)
+	require.True(t, plan.QueueIsElsewhere)
+	require.Equal(t, "reader", plan.RoleName)
+}
+
+func TestProblemsOfAPlan(t *testing.T) {
+	s := testSource("a", "", "")
+	s.Role.ExternalID, s.Region = "", "us-east-1"
+	_, err := source.NewPlan(s, nil, source.PlanOptions{Account: "1", Region: "eu", TopicPrefix: "a b", KMSKey: "k"})
+	for _, want := range []string{"--account", "--region \"eu\"", "not that of the bucket, us-east-1", "--topic-prefix", "--external-id", "--kms-key"} {
+		require.ErrorContains(t, err, want)
+	}
+}
+
+func TestPrinted(t *testing.T) {
+	plan := testPlan(t)
+	var text bytes.Buffer
+	require.NoError(t, plan.WriteJSON(&text))
+	require.True(t, json.Valid(text.Bytes()))
+	golden(t, "setup.json", text.String())
+	text.Reset()
+	require.NoError(t, plan.WriteShell(&text))
+	golden(t, "setup.sh", text.String())
+}
+
+// S3 refuses filters that overlap; what only a glob tells apart is one.
+func TestNotificationOfSourcesThatS3CantTellApart(t *testing.T) {
+	a, b := testSource("a", "logs/a/", ".gz"), testSource("b", "logs/b/", "")
+	c := testSource("c", "logs/a/", ".gz")
+	a.Glob, c.Glob = "**/x/*", "**/y/*"
+	plan, err := source.NewPlan(a, []config.Source{a, b, c}, source.PlanOptions{Account: account, Region: region})
+	require.NoError(t, err)
+	text, err := json.Marshal(plan.Notification())
+	require.NoError(t, err)
+	require.JSONEq(t, `{"TopicConfigurations":[{"Id":"auditstream-a","TopicArn":"`+plan.TopicARN+`","Events":["s3:ObjectCreated:*"],
+		"Filter":{"Key":{"FilterRules":[{"Name":"prefix","Value":"logs/"}]}}}]}`, string(text))
+}
+
+// fakeAWS stands for the AWS command line: it writes down what it is called
+// with, and answers as an account in which there is nothing, or what EXISTING says.
+const fakeAWS = `#!/bin/sh
+for word in "$@"; do printf '%s\n' "$word" | tr '\n' ' '; printf '\t'; done >> "$CALLS"
+echo >> "$CALLS"
+case "$1 $2" in
+"sts get-caller-identity") echo 111122223333 ;;
+"iam get-role") exit 1 ;;
+"s3api get-bucket-notification-configuration") printf '%s' "$EXISTING" ;;
+esac
+`
+
+func TestTheScriptRuns(t *testing.T) {
+	folder := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "aws"), []byte(fakeAWS), 0o700))
+	plan := testPlan(t)
+	var script bytes.Buffer
+	require.NoError(t, plan.WriteShell(&script))
+	run := func(existing string) (calls [][]string, output string, err error) {
+		log := filepath.Join(t.TempDir(), "calls")
+		command := exec.CommandContext(t.Context(), "sh")
+		command.Stdin = bytes.NewReader(script.Bytes())
+		command.Env = []string{"PATH=" + folder + ":" + os.Getenv("PATH"), "CALLS=" + log, "EXISTING=" + existing}
+		said, err := command.CombinedOutput()
+		text, readErr := os.ReadFile(log)
+		require.NoError(t, readErr)
+		for line := range strings.Lines(string(text)) {
+			var words []string
+			for word := range strings.SplitSeq(strings.TrimSpace(line), "\t") {
+				words = append(words, strings.TrimSpace(word))
+			}
+			calls = append(calls, words)
+		}
+		return calls, string(said), err
+	}
+	calls, output, err := run("")
+	require.NoError(t, err, output)
+	documents := 0
+	var names []string
+	for _, call := range calls {
+		names = append(names, call[0]+" "+call[1])
+		for _, word := range call {
+			if strings.HasPrefix(word, "{") {
+				require.True(t, json.Valid([]byte(word)), word)
+				documents++
+			}
+		}
+	}
+	require.Equal(t, []string{
+		"sts get-caller-identity", "sns create-topic", "sns set-topic-attributes", "sqs create-queue", "sqs get-queue-attributes",
+		"sqs set-queue-attributes", "sns subscribe", "iam get-role", "iam create-role", "iam update-assume-role-policy", "iam put-role-policy",
+		"s3api get-bucket-notification-configuration", "s3api put-bucket-notification-configuration",
+	}, names)
+	require.Equal(t, 6, documents)
+	require.Contains(t, calls[len(calls)-1][5], `it's/`)
+
+	// What others have set up is not written over.
+	calls, output, err = run(`{"QueueConfigurations": [{"Id": "other"}]}`)
+	require.Error(t, err)
+	require.Contains(t, output, "the bucket has notifications; add this")
+	require.Equal(t, "get-bucket-notification-configuration", calls[len(calls)-1][1])
+	_, output, err = run(`{"TopicConfigurations": [{"Id": "auditstream-production", "TopicArn": "` + plan.TopicARN + `"}]}`)
+	require.NoError(t, err, output)
+}

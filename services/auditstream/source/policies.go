@@ -1,0 +1,177 @@
+package source
+
+import (
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/auditstream/auditstream/pkg/config"
+)
+
+// policy is a document of IAM, or of what has policies of its own.
+type policy struct {
+	Version   string      `json:"Version"`
+	Statement []statement `json:"Statement"`
+}
+
+type statement struct {
+	Sid       string            `json:"Sid,omitempty"`
+	Effect    string            `json:"Effect"`
+	Principal map[string]string `json:"Principal,omitempty"`
+	Action    []string          `json:"Action"`
+	Resource  string            `json:"Resource,omitempty"`
+	Condition condition         `json:"Condition,omitempty"`
+}
+
+// condition is operator, key, values.
+type condition map[string]map[string][]string
+
+func allow(statements ...statement) policy {
+	for i := range statements {
+		statements[i].Effect = "Allow"
+	}
+	return policy{Version: "2012-10-17", Statement: statements}
+}
+
+// TopicPolicy lets the account's buckets, and nobody's else, publish: the topic
+// is there for all sources of the type.
+func (p *Plan) TopicPolicy() any {
+	return allow(statement{
+		Sid: "BucketsNotify", Principal: map[string]string{"Service": "s3.amazonaws.com"},
+		Action: []string{"sns:Publish"}, Resource: p.TopicARN,
+		Condition: condition{
+			"ArnLike":      {"aws:SourceArn": {"arn:" + p.partition + ":s3:::*"}},
+			"StringEquals": {"aws:SourceAccount": {p.Account}},
+		},
+	})
+}
+
+// QueuePolicy lets the topic send.
+func (p *Plan) QueuePolicy() any {
+	return allow(statement{
+		Sid: "TopicSends", Principal: map[string]string{"Service": "sns.amazonaws.com"},
+		Action: []string{"sqs:SendMessage"}, Resource: p.QueueARN,
+		Condition: condition{"ArnEquals": {"aws:SourceArn": {p.TopicARN}}},
+	})
+}
+
+// RolePolicy is the least that reading the source needs.
+func (p *Plan) RolePolicy() any {
+	list := statement{Sid: "List", Action: []string{"s3:ListBucket"}, Resource: p.bucketARN()}
+	if p.Source.Prefix != "" {
+		list.Condition = condition{"StringLike": {"s3:prefix": {p.Source.Prefix + "*"}}}
+	}
+	decrypt := statement{Sid: "Decrypt", Action: []string{"kms:Decrypt"}, Resource: p.kmsKey}
+	if p.kmsKey == "" {
+		decrypt.Resource = p.arn("kms", p.Region, "key/*")
+		decrypt.Condition = condition{"StringEquals": {"kms:ViaService": {"s3." + p.Region + "." + domain(p.partition)}}}
+	}
+	return allow(
+		list,
+		statement{Sid: "Get", Action: []string{"s3:GetObject", "s3:GetObjectVersion"}, Resource: p.bucketARN() + "/" + p.Source.Prefix + "*"},
+		statement{Sid: "Receive", Action: []string{"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}, Resource: p.QueueARN},
+		decrypt,
+	)
+}
+
+// TrustPolicy lets the principal take the role, with the external id.
+func (p *Plan) TrustPolicy() any {
+	return allow(statement{
+		Principal: map[string]string{"AWS": p.principal}, Action: []string{"sts:AssumeRole"},
+		Condition: condition{"StringEquals": {"sts:ExternalId": {p.externalID}}},
+	})
+}
+
+// notificationConfiguration of a bucket, as `aws s3api` takes it.
+type notificationConfiguration struct {
+	Topics []topicConfiguration `json:"TopicConfigurations"`
+}
+
+type topicConfiguration struct {
+	ID     string   `json:"Id"`
+	Topic  string   `json:"TopicArn"`
+	Events []string `json:"Events"`
+	Filter *filter  `json:"Filter,omitempty"`
+}
+
+type filter struct {
+	Key struct {
+		Rules []filterRule `json:"FilterRules"`
+	} `json:"Key"`
+}
+
+type filterRule struct {
+	Name  string `json:"Name"`
+	Value string `json:"Value"`
+}
+
+// Notification is the notification configuration of the bucket, with all of its
+// sources: it is one document.
+func (p *Plan) Notification() any {
+	var all []topicConfiguration
+	for i := range p.ofBucket {
+		all = append(all, p.notificationOf(&p.ofBucket[i]))
+	}
+	if p.oneForAll() {
+		// S3 tells objects apart by prefix and suffix alone. The fetcher routes.
+		all = []topicConfiguration{p.notificationOf(p.widest())}
+	}
+	return notificationConfiguration{Topics: all}
+}
+
+func (p *Plan) notificationOf(source *config.Source) topicConfiguration {
+	configuration := topicConfiguration{ID: "auditstream-" + source.ID, Topic: p.TopicARN, Events: events(source)}
+	for _, rule := range []filterRule{{"prefix", source.Prefix}, {"suffix", source.Suffix}} {
+		if rule.Value == "" {
+			continue
+		}
+		if configuration.Filter == nil {
+			configuration.Filter = &filter{}
+		}
+		configuration.Filter.Key.Rules = append(configuration.Filter.Key.Rules, rule)
+	}
+	return configuration
+}
+
+// oneForAll tells whether two of the bucket's sources differ in more than
+// prefixes or suffixes: S3 refuses overlapping filters.
+func (p *Plan) oneForAll() bool {
+	for i := range p.ofBucket {
+		for j := range i {
+			a, b := &p.ofBucket[i], &p.ofBucket[j]
+			if (strings.HasPrefix(a.Prefix, b.Prefix) || strings.HasPrefix(b.Prefix, a.Prefix)) &&
+				(strings.HasSuffix(a.Suffix, b.Suffix) || strings.HasSuffix(b.Suffix, a.Suffix)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// widest stands for all of the bucket's sources.
+func (p *Plan) widest() *config.Source {
+	widest := p.Source
+	widest.Suffix = ""
+	widest.Queue.Events = nil
+	for i := range p.ofBucket {
+		for !strings.HasPrefix(p.ofBucket[i].Prefix, widest.Prefix) {
+			_, size := utf8.DecodeLastRuneInString(widest.Prefix)
+			widest.Prefix = widest.Prefix[:len(widest.Prefix)-size]
+		}
+		for _, event := range p.ofBucket[i].Queue.Events {
+			if !slices.Contains(widest.Queue.Events, event) {
+				widest.Queue.Events = append(widest.Queue.Events, event)
+			}
+		}
+	}
+	return &widest
+}
+
+// events as S3 writes them.
+func events(source *config.Source) []string {
+	all := make([]string, 0, len(source.Queue.Events))
+	for _, event := range source.Queue.Events {
+		all = append(all, "s3:"+strings.TrimPrefix(event, "s3:"))
+	}
+	return all
+}

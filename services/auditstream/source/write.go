@@ -1,0 +1,203 @@
+package source
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/template"
+
+	"github.com/hashicorp/hcl/v2/hclwrite"
+	"github.com/zclconf/go-cty/cty"
+)
+
+// document is one JSON text, as people read it.
+func document(value any) (string, error) {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(value); err != nil {
+		return "", fmt.Errorf("write a policy: %w", err)
+	}
+	return strings.TrimSuffix(text.String(), "\n"), nil
+}
+
+// WriteJSON writes every name and document as one JSON object.
+func (p *Plan) WriteJSON(w io.Writer) error {
+	text, err := document(struct {
+		*Plan
+		TopicPolicy  any `json:"topicPolicy"`
+		QueuePolicy  any `json:"queuePolicy"`
+		Notification any `json:"bucketNotification"`
+		RolePolicy   any `json:"rolePolicy"`
+		TrustPolicy  any `json:"trustPolicy"`
+	}{p, p.TopicPolicy(), p.QueuePolicy(), p.Notification(), p.RolePolicy(), p.TrustPolicy()})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(w, text)
+	return err
+}
+
+// WriteTerraform writes a call of the module deploy/terraform.
+func (p *Plan) WriteTerraform(w io.Writer) error {
+	file := hclwrite.NewEmptyFile()
+	module := file.Body().AppendNewBlock("module", []string{"auditstream"}).Body()
+	set := func(name string, value cty.Value) { module.SetAttributeValue(name, value) }
+	set("source", cty.StringVal("github.com/auditstream/auditstream//deploy/terraform"))
+	module.AppendNewline()
+	sources := make(map[string]cty.Value)
+	for i := range p.ofBucket {
+		source := &p.ofBucket[i]
+		names := make([]cty.Value, 0, len(source.Queue.Events))
+		for _, event := range events(source) {
+			names = append(names, cty.StringVal(event))
+		}
+		sources[source.ID] = cty.ObjectVal(map[string]cty.Value{
+			"bucket": cty.StringVal(source.Bucket),
+			"prefix": cty.StringVal(source.Prefix),
+			"suffix": cty.StringVal(source.Suffix),
+			"events": cty.ListVal(names),
+		})
+	}
+	set("sources", cty.MapVal(sources))
+	set("topic_prefix", cty.StringVal(strings.TrimSuffix(p.TopicName, TopicName("", Type))))
+	set("role_name", cty.StringVal(p.RoleName))
+	set("principal_arns", cty.ListVal([]cty.Value{cty.StringVal(p.principal)}))
+	set("external_id", cty.StringVal(p.externalID))
+	if p.kmsKey != "" {
+		set("kms_key_arns", cty.ListVal([]cty.Value{cty.StringVal(p.kmsKey)}))
+	}
+	if p.QueueIsElsewhere {
+		set("queue_arn", cty.StringVal(p.QueueARN))
+	} else if p.QueueName != p.TopicName {
+		set("queue_name", cty.StringVal(p.QueueName))
+	}
+	_, err := fmt.Fprintf(w, "# Account %s, region %s. Bucket notifications are a whole for each bucket: see the\n"+
+		"# module's manage_bucket_notifications when the bucket has others.\n%s", p.Account, p.Region, file.Bytes())
+	return err
+}
+
+// WriteShell writes a script for the AWS command line that can be run again.
+func (p *Plan) WriteShell(w io.Writer) error {
+	values := struct {
+		*Plan
+		ExternalID, Principal                                           string
+		TopicPolicy, QueuePolicy, Notification, RolePolicy, TrustPolicy string
+		QueueAttributes                                                 string
+	}{Plan: p, ExternalID: p.externalID, Principal: p.principal}
+	for into, value := range map[*string]any{
+		&values.TopicPolicy: p.TopicPolicy(), &values.QueuePolicy: p.QueuePolicy(), &values.Notification: p.Notification(),
+		&values.RolePolicy: p.RolePolicy(), &values.TrustPolicy: p.TrustPolicy(),
+	} {
+		text, err := document(value)
+		if err != nil {
+			return err
+		}
+		*into = text
+	}
+	attributes, err := document(map[string]string{
+		"Policy": values.QueuePolicy, "MessageRetentionPeriod": "1209600", "SqsManagedSseEnabled": "true",
+	})
+	if err != nil {
+		return err
+	}
+	values.QueueAttributes = attributes
+	return script.Execute(w, values)
+}
+
+// quote is text as one word of a shell.
+func quote(text string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-.:/@=,+", r)
+	}
+	if text != "" && !slices.ContainsFunc([]rune(text), func(r rune) bool { return !plain(r) }) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
+// comment keeps a value on its line.
+func comment(text string) string { return strings.NewReplacer("\n", " ", "\r", " ").Replace(text) }
+
+var script = template.Must(template.New("setup").Funcs(template.FuncMap{"quote": quote, "comment": comment}).Parse(`#!/bin/sh
+# What source {{comment .Source.ID}} needs in account {{.Account}}, region {{.Region}}:
+#   topic  {{.TopicARN}}
+#   queue  {{.QueueARN}}
+#   role   {{.RoleARN}}
+# For the AWS command line, with rights to make these; it can be run again.
+set -eu
+export AWS_REGION={{quote .Region}}
+test "$(aws sts get-caller-identity --query Account --output text)" = {{quote .Account}} ||
+  { echo "these are not the keys of account {{.Account}}" >&2; exit 1; }
+
+# The topic, and that the bucket may publish to it.
+aws sns create-topic --name {{quote .TopicName}}
+aws sns set-topic-attributes --topic-arn {{quote .TopicARN}} --attribute-name Policy --attribute-value "$(cat <<'JSON'
+{{.TopicPolicy}}
+JSON
+)"
+{{if .QueueIsElsewhere}}
+# The queue is in another account or region. Its owner lets the topic send, with
+# this policy of the queue:
+: <<'JSON'
+{{.QueuePolicy}}
+JSON
+{{else}}
+# The queue, and that the topic may send to it.
+aws sqs create-queue --queue-name {{quote .QueueName}}
+existing="$(aws sqs get-queue-attributes --queue-url {{quote .QueueURL}} --attribute-names Policy --output json)"
+case "$existing" in
+*Policy*{{quote .TopicARN}}*) ;;
+*Policy*)
+  echo "the queue has a policy of its own; add to it what lets {{.TopicARN}} send" >&2
+  exit 1
+  ;;
+esac
+aws sqs set-queue-attributes --queue-url {{quote .QueueURL}} --attributes "$(cat <<'JSON'
+{{.QueueAttributes}}
+JSON
+)"
+{{end}}
+aws sns subscribe --topic-arn {{quote .TopicARN}} --protocol sqs --notification-endpoint {{quote .QueueARN}} \
+  --attributes RawMessageDelivery=true
+
+# The role: who takes it, and the least it may do.
+trust="$(cat <<'JSON'
+{{.TrustPolicy}}
+JSON
+)"
+aws iam get-role --role-name {{quote .RoleName}} >/dev/null 2>&1 ||
+  aws iam create-role --role-name {{quote .RoleName}} --assume-role-policy-document "$trust"
+aws iam update-assume-role-policy --role-name {{quote .RoleName}} --policy-document "$trust"
+aws iam put-role-policy --role-name {{quote .RoleName}} --policy-name auditstream --policy-document "$(cat <<'JSON'
+{{.RolePolicy}}
+JSON
+)"
+
+# The bucket's notifications, last: S3 tests the topic with a message. They are
+# one document for each bucket, so others that are there are not written over.
+notification="$(cat <<'JSON'
+{{.Notification}}
+JSON
+)"
+existing="$(aws s3api get-bucket-notification-configuration --bucket {{quote .Source.Bucket}} --output json)"
+case "$existing" in
+"" | "{}") aws s3api put-bucket-notification-configuration --bucket {{quote .Source.Bucket}} --notification-configuration "$notification" ;;
+*'"auditstream-{{.Source.ID}}"'*{{quote .TopicARN}}* | *{{quote .TopicARN}}*'"auditstream-{{.Source.ID}}"'*)
+  echo "the bucket notifies the topic of this source already" >&2
+  ;;
+*)
+  echo "the bucket has notifications; add this to them (aws s3api put-bucket-notification-configuration):" >&2
+  echo "$notification" >&2
+  exit 1
+  ;;
+esac
+
+# In auditstream.yaml, at the source:
+#   role: {arn: "{{.RoleARN}}", externalID: "{{comment .ExternalID}}"}
+#   queue: {url: "{{.QueueURL}}"}
+`))
