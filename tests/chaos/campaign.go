@@ -24,7 +24,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditstream/auditstream/pkg/embedded"
-	"github.com/auditstream/auditstream/topics"
 )
 
 // options of one campaign.
@@ -332,12 +331,10 @@ func (c *campaign) run(ctx context.Context) (*outcome, error) {
 // tell says every so often how it goes.
 func (c *campaign) tell(ctx context.Context) {
 	for turn := 1; sleep(ctx, time.Second); turn++ {
-		rows := c.countRows(ctx)
+		c.countRows(ctx)
 		if turn%15 == 0 {
 			fmt.Fprintf(c.out, "%4.0f s  %8d lines put  %8d rows  %4d faults  %3d kills\n", time.Since(c.started).Seconds(),
-				c.feeder.lines.Load(), max(rows, 0), c.ledger.total(), c.ledger.kills())
+				c.feeder.lines.Load(), c.rowsSeen.Load(), c.ledger.total(), c.ledger.kills())
 		}
 	}
 }
-
-var deadLetterTopic = topics.DeadLetter

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -19,13 +20,12 @@ type fault struct {
 
 // lane is a sequence of faults to one thing. Lanes run at the same time.
 type lane struct {
-	c          *campaign
-	name       string
-	rng        *rand.Rand
-	pauses     [2]time.Duration // between two faults, from and to
-	first      []fault          // one of each kind, before the rest
-	deck       []fault          // shuffled again and again
-	beforeEach func(context.Context)
+	c      *campaign
+	name   string
+	rng    *rand.Rand
+	pauses [2]time.Duration // between two faults, from and to
+	first  []fault          // one of each kind, before the rest
+	deck   []fault          // shuffled again and again
 }
 
 func (c *campaign) lanes() []*lane {
@@ -51,7 +51,10 @@ func (l *lane) run(ctx context.Context) {
 	for {
 		l.rng.Shuffle(len(l.first), func(i, j int) { l.first[i], l.first[j] = l.first[j], l.first[i] })
 		l.rng.Shuffle(len(l.deck), func(i, j int) { l.deck[i], l.deck[j] = l.deck[j], l.deck[i] })
-		for _, f := range append(l.first, l.deck...) {
+		turn := append(append([]fault(nil), l.first...), l.deck...)
+		tried := map[string]int{}
+		for n := 0; n < len(turn); n++ {
+			f := turn[n]
 			if !sleep(ctx, between(l.rng, l.pauses[0], l.pauses[1])) {
 				return
 			}
@@ -60,6 +63,10 @@ func (l *lane) run(ctx context.Context) {
 			l.c.watch.fault(f.kind, began, f.affects...)
 			if !f.run(ctx) {
 				l.c.note("did not fire: " + f.kind)
+				// It met nobody at work; soon again.
+				if tried[f.kind]++; f.must && tried[f.kind] < 4 {
+					turn = slices.Insert(turn, min(n+3, len(turn)), f)
+				}
 				continue
 			}
 			l.c.ledger.fire(f.kind)

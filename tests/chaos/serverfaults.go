@@ -73,9 +73,15 @@ func (c *campaign) networkFaults(server string, p *proxy, rng *rand.Rand, affect
 			return slowed > 0
 		}},
 		{kind: server + " replies lost", must: true, affects: affects, run: func(ctx context.Context) bool {
-			deaf := p.deafen(rng, 0.3+0.7*rng.Float64())
-			sleep(ctx, between(rng, 500*time.Millisecond, 6*time.Second))
-			return lostReplies(deaf) > 0
+			lost := 0
+			for tries := 0; tries < 4 && lost == 0; tries++ {
+				deaf := p.deafen(rng, 0.3+0.7*rng.Float64())
+				rested := sleep(ctx, between(rng, 500*time.Millisecond, 5*time.Second))
+				if lost = lostReplies(deaf); !rested {
+					break
+				}
+			}
+			return lost > 0
 		}},
 	}
 }

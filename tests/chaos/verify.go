@@ -86,7 +86,7 @@ func (c *campaign) verify(ctx context.Context) (*outcome, error) {
 	if err := rows.Close(); err != nil {
 		return nil, err
 	}
-	if err := c.readAll(ctx, c.topic(deadLetterTopic), func(r *kgo.Record) error {
+	if err := c.readAll(ctx, c.topic(topics.DeadLetter), func(r *kgo.Record) error {
 		letter, err := topics.DecodeDeadLetter(r)
 		if err == nil {
 			v.letter(&letter)
