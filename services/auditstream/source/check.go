@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -236,12 +238,12 @@ func (c *Check) get(ctx context.Context, key string, listed bool, yield func(Ste
 }
 
 func isDenied(err error) bool {
-	var api smithy.APIError
-	if !errors.As(err, &api) {
-		return false
+	var response *awshttp.ResponseError
+	if errors.As(err, &response) && response.HTTPStatusCode() == http.StatusForbidden {
+		return true
 	}
-	code := api.ErrorCode()
-	return strings.Contains(code, "AccessDenied") || code == "AuthorizationError" || code == "403" || strings.Contains(code, "Unauthorized")
+	var api smithy.APIError
+	return errors.As(err, &api) && strings.Contains(api.ErrorCode(), "AccessDenied")
 }
 
 func isUnknownReceipt(err error) bool {
