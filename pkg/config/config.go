@@ -191,7 +191,8 @@ const (
 
 // Fetcher is the stage objects → raw.
 type Fetcher struct {
-	// SliceSize bounds the decompressed bytes that one transaction produces.
+	// SliceSize bounds the decompressed bytes that one transaction produces of
+	// large objects, and four times that of small ones. As many are read ahead.
 	SliceSize Size `koanf:"sliceSize"`
 	// ObjectsPerTransaction bounds how many small objects share one.
 	ObjectsPerTransaction int `koanf:"objectsPerTransaction"`

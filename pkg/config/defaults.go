@@ -37,8 +37,8 @@ func Default() Config {
 		},
 		Fetcher: Fetcher{
 			SliceSize:             32 << 20,
-			ObjectsPerTransaction: 100,
-			Concurrency:           4,
+			ObjectsPerTransaction: 200,
+			Concurrency:           16,
 			OpenObjects:           16,
 			DedupeHorizon:         7 * day,
 			DedupeObjects:         1_000_000,

@@ -301,7 +301,7 @@ func until(ctx context.Context, n int, count func(context.Context) (int, error),
 	ended := make(chan error, 1)
 	go func() { ended <- work(ctx) }()
 	began := time.Now()
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		now, err := count(ctx)

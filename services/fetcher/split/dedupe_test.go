@@ -152,7 +152,7 @@ func BenchmarkLines(b *testing.B) {
 	b.SetBytes(int64(len(content)))
 	b.ReportAllocs()
 	for b.Loop() {
-		reader := newLineReader(bytes.NewReader(content), 1<<20)
+		reader := newLineReader(window{source: bytes.NewReader(content), blocks: new(blocks)}, 1<<20)
 		out := newRecords("raw", &topics.Object{}, 1)
 		for n := int64(1); ; n++ {
 			l, err := reader.next(1 << 20)

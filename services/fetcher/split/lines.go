@@ -43,8 +43,8 @@ type lineReader struct {
 	skipped bool
 }
 
-func newLineReader(source io.Reader, limit int) *lineReader {
-	return &lineReader{window: window{source: source}, limit: limit}
+func newLineReader(from window, limit int) *lineReader {
+	return &lineReader{window: from, limit: limit}
 }
 
 // next gives the next line, io.EOF after the last, or the source's error: what
@@ -81,7 +81,6 @@ func (r *lineReader) take() (line, bool) {
 		if at > 0 && waiting[at-1] == '\r' {
 			l.text = waiting[: at-1 : at-1]
 		}
-		r.given = true
 		return measured(l, r.limit), true
 	case r.skipped || len(waiting) > r.limit+1: // one more may be a CR
 		r.skip(waiting)

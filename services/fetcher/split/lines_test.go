@@ -25,7 +25,7 @@ type plainLine struct {
 // readLines reads all lines, pausing whenever allowance is used up.
 func readLines(t testing.TB, source io.Reader, limit int, allowance int64) ([]plainLine, error) {
 	t.Helper()
-	reader := newLineReader(source, limit)
+	reader := newLineReader(window{source: source, blocks: new(blocks)}, limit)
 	var given []line
 	var err error
 	for pauses := 0; ; {

@@ -157,6 +157,11 @@ func (s *Splitter) place(work *plan, p *piece) {
 	}
 }
 
+// smallShare is how many times its share of bytes small objects may take: what
+// doesn't fit has to be written to the log again, and what is produced leaves
+// memory as it goes. Time bounds a transaction all the same.
+const smallShare = 4
+
 // share divides the transaction's bytes: small objects take from one half in
 // turn, large ones have equal parts of the other; or all of it where only one
 // kind is there.
@@ -172,7 +177,7 @@ func (s *Splitter) share(work *plan) {
 	for _, p := range work.large {
 		p.budget = newAllowance(forLarge / int64(len(work.large)))
 	}
-	shared := newAllowance(total - forLarge)
+	shared := newAllowance(smallShare * (total - forLarge))
 	for _, p := range work.small {
 		p.budget = shared
 	}

@@ -48,8 +48,13 @@ func (s *Splitter) readPiece(limits waits, tx transaction, p *piece) {
 		if p.object.FromByte > 0 {
 			s.metrics.reopened.Inc()
 		}
-		p.held, p.err = openStream(limits.hard, s.life, s.opts.Store, &p.object, int(s.opts.LineLimit),
-			bounds{int64(s.opts.Fetcher.MaxObjectSize), int64(s.opts.Fetcher.MaxExpansion)})
+		p.held, p.err = openStream(limits.hard, s.life, &p.object, opening{
+			store:     s.opts.Store,
+			lineLimit: int(s.opts.LineLimit),
+			bounds:    bounds{int64(s.opts.Fetcher.MaxObjectSize), int64(s.opts.Fetcher.MaxExpansion)},
+			memory:    s.memory,
+			ahead:     p.placed,
+		})
 		if p.err != nil {
 			p.answered = isAnswer(p.err)
 			return
@@ -60,10 +65,10 @@ func (s *Splitter) readPiece(limits waits, tx transaction, p *piece) {
 	p.receivedAt = p.held.receivedAt
 	p.object.Splitting = p.held.splitting
 	interrupted := p.held.interruptAfter(limits.hard)
-	stored := p.held.body.bytes
 	p.ended, p.err = s.readLines(limits.soft, tx, p)
-	s.metrics.stored.Add(float64(p.held.body.bytes - stored))
-	p.answered = p.answered || p.held.body.bytes > stored || isAnswer(p.err)
+	stored := p.held.storedSince()
+	s.metrics.stored.Add(float64(stored))
+	p.answered = p.answered || stored > 0 || isAnswer(p.err)
 	if !interrupted() && p.err == nil && !p.ended {
 		p.err = errSlow // the stream has ended with the time
 	}

@@ -62,6 +62,7 @@ type Splitter struct {
 	metrics *Metrics
 	dedupe  *dedupe
 	streams *streams
+	memory  memory
 }
 
 // New makes a Splitter. It holds connections until Close.
@@ -75,6 +76,7 @@ func New(opts Options) *Splitter {
 		log:     opts.Logger,
 		metrics: opts.Metrics,
 		streams: newStreams(opts.Fetcher.OpenObjects, opts.Metrics),
+		memory:  memory{new(blocks), newAhead(int64(opts.Fetcher.SliceSize))},
 	}
 	s.dedupe = newDedupe(opts.Log, func(o *topics.Object) bool { return s.known(o) == nil },
 		opts.Fetcher.DedupeHorizon, opts.Fetcher.DedupeObjects, opts.Metrics, opts.Logger)
@@ -108,6 +110,7 @@ func (s *Splitter) process(ctx, stopping context.Context, tx transaction) (err e
 	// streams are gone, and the next owner reads up to where the links say.
 	s.streams.committed()
 	s.dedupe.committed()
+	s.memory.blocks.committed()
 	if err := s.opts.AtStep(StepBegun); err != nil {
 		return err
 	}
@@ -162,6 +165,7 @@ func (s *Splitter) Revoked(partitions []int32) {
 // Aborted goes back to what the log says.
 func (s *Splitter) Aborted() {
 	s.streams.aborted()
+	s.memory.blocks.aborted()
 	s.dedupe.aborted()
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/auditstream/auditstream/pkg/objectstore"
 	"github.com/auditstream/auditstream/topics"
@@ -58,29 +59,47 @@ type stream struct {
 	release   func()   // of the decompressor; nil for a plain object
 	content   *bounded // decompressed
 	splitting topics.Splitting
+	ahead     *readAhead // of content; nil when a small object is read
 	lines     splitter
 	discard   int64
+	counted   int64 // stored bytes that storedSince has told
+}
+
+// memory is what streams share.
+type memory struct {
+	blocks *blocks
+	ahead  *ahead
 }
 
 // splitter gives the lines of a stream, one after the other.
 type splitter interface {
 	next(allowance int64) (line, error)
 	compact()
+	drop()
 }
 
 var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readBuffer) }}
 
+// opening says how an object is opened.
+type opening struct {
+	store     objectStore
+	lineLimit int
+	bounds    bounds
+	memory    memory
+	ahead     bool // read it ahead
+}
+
 // openStream opens the object at its position. ctx bounds the opening, life
 // the stream.
-func openStream(ctx, life context.Context, store objectStore, object *topics.Object, lineLimit int, most bounds) (*stream, error) {
+func openStream(ctx, life context.Context, object *topics.Object, how opening) (*stream, error) {
 	s := &stream{key: keyOf(object)}
 	life, s.cancel = context.WithCancelCause(life)
 	defer s.interruptAfter(ctx)()
 
 	ref := objectstore.Ref{Bucket: object.Bucket, Key: object.Key, ETag: object.ETag, Version: object.Version, Size: object.Size}
-	err := s.open(life, store, ref, object.FromByte, most)
+	err := s.open(life, how.store, ref, object.FromByte, how.bounds)
 	if err == nil {
-		err = s.split(object, lineLimit)
+		err = s.split(object, how)
 	}
 	if err != nil {
 		if errors.Is(context.Cause(life), errSlow) {
@@ -94,15 +113,19 @@ func openStream(ctx, life context.Context, store objectStore, object *topics.Obj
 
 // split prepares to split the object as its record says. One that is opened for
 // the first time is split as its first bytes say.
-func (s *stream) split(object *topics.Object, lineLimit int) error {
+func (s *stream) split(object *topics.Object, how opening) error {
 	s.splitting = object.Splitting
-	first := window{source: s.content}
+	first := window{source: s.content, blocks: how.memory.blocks}
+	if how.ahead {
+		s.ahead = newReadAhead(how.memory.ahead, s.content)
+		first.source = s.ahead
+	}
 	if s.splitting == "" && object.FromByte > 0 {
 		s.splitting = topics.SplitLines
 	}
 	if s.splitting == "" {
 		for first.err == nil && first.end <= decisive {
-			first.fill(lineLimit)
+			first.fill(how.lineLimit)
 		}
 		if first.err != nil && first.err != io.EOF {
 			// Where the bytes are to blame they decide as far as they go.
@@ -113,14 +136,10 @@ func (s *stream) split(object *topics.Object, lineLimit int) error {
 		s.splitting = splittingOf(first.buffer[:min(first.end, decisive)], first.end <= decisive)
 	}
 	if s.splitting == topics.SplitValues {
-		values := newValueReader(s.content, lineLimit, object.Inside, object.FromByte == 0)
-		values.window = first
-		s.lines = values
-		return nil
+		s.lines = newValueReader(first, how.lineLimit, object.Inside, object.FromByte == 0)
+	} else {
+		s.lines = newLineReader(first, how.lineLimit)
 	}
-	lines := newLineReader(s.content, lineLimit)
-	lines.window = first
-	s.lines = lines
 	return nil
 }
 
@@ -142,7 +161,7 @@ func (s *stream) open(life context.Context, store objectStore, ref objectstore.R
 	for _, form := range compressions {
 		if form.magic(magic) {
 			s.content.Reader, s.release, err = form.reader(s.buffer)
-			s.content.stored = func() int64 { return s.body.bytes - int64(s.buffer.Buffered()) }
+			s.content.stored = func() int64 { return s.body.bytes.Load() - int64(s.buffer.Buffered()) }
 			return s.explain(err)
 		}
 	}
@@ -158,15 +177,30 @@ func (s *stream) open(life context.Context, store objectStore, ref objectstore.R
 	return nil
 }
 
+// storedSince is how many stored bytes came since it was asked last.
+func (s *stream) storedSince() int64 {
+	now := s.body.bytes.Load()
+	n := now - s.counted
+	s.counted = now
+	return n
+}
+
 // advance reads towards the position that the stream was opened at, a bounded
 // step of the way.
 func (s *stream) advance() error {
-	n, err := io.CopyN(io.Discard, s.content, min(s.discard, advanceStep))
+	n, err := io.CopyN(io.Discard, s.source(), min(s.discard, advanceStep))
 	s.discard -= n
 	if err == io.EOF {
 		err = fmt.Errorf("%w: it ends %d bytes before where it was left", errCorrupt, s.discard)
 	}
 	return s.explain(err)
+}
+
+func (s *stream) source() io.Reader {
+	if s.ahead != nil {
+		return s.ahead
+	}
+	return s.content
 }
 
 // next gives the next line; see lineReader.next. Its errors, but for io.EOF and
@@ -209,6 +243,12 @@ func (s *stream) park(object *topics.Object) {
 
 func (s *stream) close() {
 	s.cancel(context.Canceled)
+	if s.ahead != nil {
+		s.ahead.close()
+	}
+	if s.lines != nil {
+		s.lines.drop()
+	}
 	if s.body != nil {
 		_ = s.body.Close() // only read from
 	}
@@ -227,13 +267,13 @@ func (s *stream) close() {
 // decompressor might hide.
 type countedBody struct {
 	*objectstore.Body
-	bytes int64
-	err   error
+	bytes atomic.Int64
+	err   error // to look at once Read has given it on
 }
 
 func (b *countedBody) Read(p []byte) (int, error) {
 	n, err := b.Body.Read(p)
-	b.bytes += int64(n)
+	b.bytes.Add(int64(n))
 	if err != nil {
 		b.err = err
 	}

@@ -40,8 +40,8 @@ const (
 )
 
 // newValueReader reads from a place between two values.
-func newValueReader(source io.Reader, limit int, inside topics.Inside, atStart bool) *valueReader {
-	return &valueReader{window: window{source: source}, limit: limit, inside: inside, mark: atStart}
+func newValueReader(from window, limit int, inside topics.Inside, atStart bool) *valueReader {
+	return &valueReader{window: from, limit: limit, inside: inside, mark: atStart}
 }
 
 // next gives the next value, as lineReader.next gives lines.
@@ -184,7 +184,6 @@ func (r *valueReader) give(text, size int) line {
 		r.skipped, r.long = false, line{}
 	} else {
 		l.text = data[:text:text]
-		r.given = true
 		l = measured(l, r.limit)
 	}
 	r.phase, r.scanned, r.passed = betweenValues, 0, 0

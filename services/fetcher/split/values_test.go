@@ -25,7 +25,7 @@ type place struct {
 // readValues reads all values from a place and tells where each of them ends.
 func readValues(t testing.TB, source io.Reader, limit int, allowance int64, from place) ([]plainLine, []place) {
 	t.Helper()
-	reader := newValueReader(source, limit, from.inside, from.at == 0)
+	reader := newValueReader(window{source: source, blocks: new(blocks)}, limit, from.inside, from.at == 0)
 	var given []line
 	var ends []place
 	at := from.at

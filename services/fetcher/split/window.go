@@ -5,23 +5,21 @@ import (
 	"io"
 )
 
-const (
-	// A buffer starts small, since most objects are, and grows with what is read.
-	firstBuffer = 16 << 10
-	nextBuffer  = 256 << 10
-)
+// firstBuffer is the least that a buffer grows by.
+const firstBuffer = 16 << 10
 
 // window is the part of a stream that is read and not yet given away as lines.
 //
 // Lines are slices of the buffer they were read into. A full buffer is left to
 // those lines and a new one begun, so that a line costs no copy and no
-// allocation of its own.
+// allocation of its own. Buffers are blocks on loan, but for what is larger.
 type window struct {
 	source io.Reader
+	blocks *blocks
 
+	block      *block // whose memory buffer is; nil when it is our own
 	buffer     []byte // buffer[start:end] is read and not yet given
 	start, end int
-	given      bool // a line is a slice of buffer
 	err        error
 }
 
@@ -53,29 +51,39 @@ func (w *window) fill(limit int) int {
 
 // grow begins a new buffer with what is waiting.
 func (w *window) grow(limit int) {
-	waiting := w.waiting()
-	size := min(max(firstBuffer, 2*len(w.buffer)), nextBuffer)
-	if len(waiting) > size/2 {
-		size = min(max(size, 2*len(waiting)), max(limit+2, len(waiting)+firstBuffer))
+	waiting, old, start := w.waiting(), w.block, w.start
+	if need := len(waiting) + firstBuffer; need <= blockSize {
+		next := w.blocks.take()
+		for len(next.data)-next.used < need {
+			w.blocks.put(next, len(next.data)) // too little is left of it
+			next = w.blocks.take()
+		}
+		w.block, w.buffer = next, next.data[next.used:]
+	} else {
+		size := min(2*len(waiting), max(limit+2, need))
+		w.block, w.buffer = nil, make([]byte, max(size, need))
 	}
-	buffer := make([]byte, max(size, len(waiting)+firstBuffer))
-	w.end = copy(buffer, waiting)
-	w.start, w.buffer, w.given = 0, buffer, false
+	w.start, w.end = 0, copy(w.buffer, waiting)
+	if old != nil {
+		// What was waiting has moved, so only what was given is used.
+		w.blocks.put(old, start)
+	}
 }
 
 // drop forgets what is waiting.
 func (w *window) drop() {
-	w.start, w.end = 0, 0
-	if w.given || len(w.buffer) > nextBuffer {
-		w.buffer, w.given = nil, false
+	if w.block != nil {
+		w.blocks.put(w.block, w.start)
 	}
+	w.block, w.buffer = nil, nil
+	w.start, w.end = 0, 0
 }
 
 // compact frees a buffer much larger than what is waiting in it, before the
 // stream is left alone for a while.
 func (w *window) compact() {
-	if len(w.buffer) > 2*nextBuffer && w.end-w.start < len(w.buffer)/4 {
+	if w.block == nil && len(w.buffer) > 2*blockSize && w.end-w.start < len(w.buffer)/4 {
 		w.buffer = bytes.Clone(w.waiting())
-		w.start, w.end, w.given = 0, len(w.buffer), false
+		w.start, w.end = 0, len(w.buffer)
 	}
 }
