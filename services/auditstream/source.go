@@ -93,8 +93,8 @@ func (a *application) sourceCheckCommand() *cobra.Command {
 depth, to receive, to delete); to list the bucket; to get an object; to decrypt
 it. Says of each step what was found or what permission is missing.
 
-A message that is received is back in its queue at once, and counts as received
-once more; nothing is deleted, and no object is read beyond its first byte.
+A message that is received is back in its queue after a second, and counts as
+received once more; nothing is deleted, and no object is read beyond its first byte.
 
 Exit code 0 when nothing is missing, 1 otherwise.
 

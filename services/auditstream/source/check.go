@@ -136,8 +136,9 @@ func (c *Check) queue(ctx context.Context, yield func(Step)) {
 	default:
 		missing = append(missing, "sqs:GetQueueAttributes ("+brief(err)+")")
 	}
-	// What is received is there again at once.
-	_, err = c.Queue.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: at, MaxNumberOfMessages: 1, VisibilityTimeout: 0})
+	// What is received is there again after a second, which is the least: zero
+	// would be left out of the request and mean the queue's own time.
+	_, err = c.Queue.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: at, MaxNumberOfMessages: 1, VisibilityTimeout: 1})
 	if err != nil {
 		missing = append(missing, "sqs:ReceiveMessage ("+brief(err)+")")
 	}

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -158,6 +159,10 @@ func TestCheckWithThePrintedPolicies(t *testing.T) {
 			}
 		})
 	}
+	// The one that was received is there again.
+	require.Eventually(t, func() bool {
+		return strings.Contains(check(t, roles[""], "0123abcd")["queue"].Text, "about 1 messages")
+	}, 10*time.Second, time.Second)
 	t.Run("external id", func(t *testing.T) {
 		steps := check(t, roles[""], "another")
 		require.Equal(t, source.StateMissing, steps["identity"].State)
