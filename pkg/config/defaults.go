@@ -89,7 +89,7 @@ func DefaultSource() Source {
 			Events:            []string{"ObjectCreated:*"},
 			WaitTime:          20 * time.Second,
 			VisibilityTimeout: time.Minute,
-			Concurrency:       2,
+			Concurrency:       4,
 		},
 	}
 }

@@ -78,9 +78,6 @@ auditstream_kubernetes_audit.`,
 	flags.StringVar(&opts.ExternalID, "external-id", "", "external id of the role (default: the source's role.externalID)")
 	flags.StringVar(&opts.KMSKey, "kms-key", "", "ARN of the key that objects are encrypted with (default: any that S3 uses)")
 	flags.StringVar(&format, "format", "shell", "shell, terraform or json")
-	for _, name := range []string{"account", "region"} {
-		_ = command.MarkFlagRequired(name) // the flag is there: see above
-	}
 	return command
 }
 

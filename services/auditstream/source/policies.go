@@ -108,15 +108,20 @@ type filterRule struct {
 // Notification is the notification configuration of the bucket, with all of its
 // sources: it is one document.
 func (p *Plan) Notification() any {
-	var all []topicConfiguration
-	for i := range p.ofBucket {
-		all = append(all, p.notificationOf(&p.ofBucket[i]))
-	}
-	if p.oneForAll() {
-		// S3 tells objects apart by prefix and suffix alone. The fetcher routes.
-		all = []topicConfiguration{p.notificationOf(p.widest())}
+	all := make([]topicConfiguration, 0, len(p.ofBucket))
+	for _, source := range p.notified() {
+		all = append(all, p.notificationOf(&source))
 	}
 	return notificationConfiguration{Topics: all}
+}
+
+// notified are the sources that S3 can tell apart, which it does by prefix and
+// suffix alone. Otherwise it is one for all, and the fetcher routes.
+func (p *Plan) notified() []config.Source {
+	if p.oneForAll() {
+		return []config.Source{*p.widest()}
+	}
+	return p.ofBucket
 }
 
 func (p *Plan) notificationOf(source *config.Source) topicConfiguration {

@@ -50,10 +50,9 @@ func (p *Plan) WriteTerraform(w io.Writer) error {
 	set("source", cty.StringVal("github.com/auditstream/auditstream//deploy/terraform"))
 	module.AppendNewline()
 	sources := make(map[string]cty.Value)
-	for i := range p.ofBucket {
-		source := &p.ofBucket[i]
+	for _, source := range p.notified() {
 		names := make([]cty.Value, 0, len(source.Queue.Events))
-		for _, event := range events(source) {
+		for _, event := range events(&source) {
 			names = append(names, cty.StringVal(event))
 		}
 		sources[source.ID] = cty.ObjectVal(map[string]cty.Value{

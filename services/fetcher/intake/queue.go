@@ -27,6 +27,9 @@ const (
 	answerMargin = 10 * time.Second
 	// pollPause keeps short polling of an empty queue from spinning.
 	pollPause = time.Second
+	// longestQueueBackoff is short, since each message by itself rests for the
+	// visibility timeout.
+	longestQueueBackoff = 5 * time.Second
 )
 
 // queueService is what is asked of SQS; *sqs.Client is one.
@@ -156,17 +159,23 @@ func (q *queue) receive(ctx context.Context) {
 	failed := 0
 	for ctx.Err() == nil {
 		messages, err := q.take(ctx)
+		done := 0
 		if err == nil && len(messages) > 0 {
-			err = q.work(ctx, messages)
+			done, err = q.work(ctx, messages)
 		}
 		if ctx.Err() != nil {
 			return
+		}
+		if done > 0 {
+			// Those that are kept were logged, and come again. They don't hold up the
+			// others, which may be of another source.
+			err = nil
 		}
 		q.opts.Health.Report("queue "+q.name, err)
 		switch {
 		case err != nil:
 			q.opts.Logger.Debug("queue failed", "queue", q.name, "error", err)
-			pause(ctx, backoff(failed))
+			pause(ctx, min(backoff(failed), longestQueueBackoff))
 			failed++
 		case len(messages) == 0 && q.settings.WaitTime < pollPause:
 			failed = 0
@@ -194,8 +203,8 @@ func (q *queue) take(ctx context.Context) ([]types.Message, error) {
 }
 
 // work announces what the messages tell of and deletes those of which all is
-// durable. Its error is that of a message that is kept.
-func (q *queue) work(ctx context.Context, messages []types.Message) error {
+// durable. It gives the number of those, and the error of one that is kept.
+func (q *queue) work(ctx context.Context, messages []types.Message) (int, error) {
 	under := make([]*delivery, len(messages))
 	for i := range messages {
 		under[i] = q.begin(ctx, &messages[i])
@@ -220,10 +229,10 @@ func (q *queue) work(ctx context.Context, messages []types.Message) error {
 		}
 		q.metrics.messages.WithLabelValues(q.name, outcome).Inc()
 	}
-	if err := q.remove(ctx, done); err != nil && first == nil {
-		first = err
+	if err := q.remove(ctx, done); err != nil {
+		return 0, err
 	}
-	return first
+	return len(done), first
 }
 
 // remove deletes messages from the queue, also when the work is to end: each

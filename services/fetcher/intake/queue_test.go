@@ -219,7 +219,9 @@ func TestWhatTheStoreSaysOfAnObjectWithoutETag(t *testing.T) {
 	})
 	messages, err := q.take(t.Context())
 	require.NoError(t, err)
-	require.ErrorIs(t, q.work(t.Context(), messages), objectstore.ErrUnavailable)
+	done, err := q.work(t.Context(), messages)
+	require.ErrorIs(t, err, objectstore.ErrUnavailable)
+	require.Equal(t, 3, done)
 	require.Equal(t, 1, service.left()) // "later"
 	require.Contains(t, service.messages, "later")
 	require.EqualValues(t, 2, durable(t, client, "objects")) // a, and e of the message that is kept
@@ -237,7 +239,9 @@ func TestTheEndOfTheWork(t *testing.T) {
 	messages, err := q.take(t.Context())
 	require.NoError(t, err)
 	client.Close()
-	require.ErrorIs(t, q.work(t.Context(), messages), kgo.ErrClientClosed)
+	done, err := q.work(t.Context(), messages)
+	require.ErrorIs(t, err, kgo.ErrClientClosed)
+	require.Zero(t, done)
 	require.Equal(t, 1, service.left())
 
 	ended, cancel := context.WithCancel(t.Context())
