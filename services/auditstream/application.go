@@ -119,6 +119,7 @@ To run it against your own Kafka, ClickHouse and S3, write auditstream.yaml, the
 		a.topicsCommand(),
 		a.schemaCommand(),
 		a.sourceCommand(),
+		a.backfillCommand(),
 		a.configCommand(),
 		a.normalizeCommand(),
 		a.versionCommand(),

@@ -92,7 +92,7 @@ func (d *delivery) complete(ctx context.Context, source *config.Source, found *F
 	switch {
 	case err == nil:
 		found.ETag, found.Size, found.LastModified = listed.ETag, listed.Size, listed.LastModified
-		if skipped := reasonToSkip(listed.Key, listed.Size); skipped != "" {
+		if skipped := ReasonToSkip(listed.Key, listed.Size); skipped != "" {
 			d.queue.opts.Metrics.skipped.WithLabelValues(skipped).Inc()
 			return false
 		}

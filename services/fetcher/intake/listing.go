@@ -187,7 +187,7 @@ func (l *Listing) pass(ctx context.Context, source *config.Source, term uint64) 
 		if known.seen(id) {
 			return nil
 		}
-		if reason := reasonToSkip(listed.Key, listed.Size); reason != "" {
+		if reason := ReasonToSkip(listed.Key, listed.Size); reason != "" {
 			metrics.skipped.WithLabelValues(reason).Inc()
 			known.add(id)
 			return nil
@@ -234,8 +234,8 @@ func (l *Listing) endPass(source *config.Source, known *announced) {
 	l.opts.Announcer.metrics.listed.Set(float64(total))
 }
 
-// reasonToSkip is why an object is not announced, or empty.
-func reasonToSkip(key string, size int64) string {
+// ReasonToSkip is why an object is not announced, or empty.
+func ReasonToSkip(key string, size int64) string {
 	switch {
 	case strings.HasSuffix(key, "/"):
 		return skippedDirectory

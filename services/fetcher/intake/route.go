@@ -39,7 +39,7 @@ func (r *router) find(event *notification.Event) (source *config.Source, skipped
 		if !route.source.Queue.Follows(event.Name) {
 			return nil, skippedEvent
 		}
-		return route.source, reasonToSkip(event.Key, event.Size)
+		return route.source, ReasonToSkip(event.Key, event.Size)
 	}
 	return nil, skippedFiltered
 }

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/telemetry"
+	"github.com/auditstream/auditstream/services/fetcher"
+	"github.com/auditstream/auditstream/services/fetcher/backfill"
+)
+
+func (a *application) backfillCommand() *cobra.Command {
+	var source, prefix, since, until, file string
+	var dryRun bool
+	command := &cobra.Command{
+		Use:     "backfill",
+		Short:   "Announce the objects that a bucket holds already",
+		GroupID: groupPrepare,
+		Long: `Lists a source's bucket, many parts of it at once, and announces in the topic
+objects what S3 received within a time, for the fetcher to fetch. An object that
+a notification or listing announces too is fetched once, whichever came first.
+
+Interrupted and run again with the same flags, it goes on where it was: how far
+it has come is kept in a file, which is removed in the end.
+
+Times are like 2026-01-31 or 2026-01-31T12:00:00Z, or ages like 36h or 30d. Needs
+kafka.brokers, and the object store.
+
+    auditstream backfill --source production --since 90d --dry-run
+    auditstream backfill --source production --since 90d
+    auditstream backfill --source production --prefix production/2026/01/`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			now := time.Now()
+			from, err := parseTime(since, now)
+			if err != nil {
+				return usageProblem("--since", err.Error())
+			}
+			to, err := parseTime(until, now)
+			if err != nil {
+				return usageProblem("--until", err.Error())
+			}
+			cfg, err := a.load(config.CommandFetcher)
+			if err != nil {
+				return err
+			}
+			if file == "" {
+				file = "backfill-" + source + ".json"
+			}
+			return a.backfill(command.Context(), fetcher.BackfillOptions{
+				Config: cfg, Source: source, Prefix: prefix, Since: from, Until: to, Asked: since + " " + until,
+				DryRun: dryRun, File: file,
+			})
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&source, "source", "", "id of the source (required)")
+	flags.StringVar(&prefix, "prefix", "", "only keys that begin so (default: the source's prefix)")
+	flags.StringVar(&since, "since", "", "only objects that S3 received since then")
+	flags.StringVar(&until, "until", "", "only objects that S3 received before then")
+	flags.StringVar(&file, "progress", "", "file that keeps the progress (default: ./backfill-<source>.json)")
+	flags.BoolVar(&dryRun, "dry-run", false, "count what would be announced, and announce nothing")
+	_ = command.MarkFlagRequired("source") // the flag is there: see above
+	return command
+}
+
+// parseTime takes a date, a time or an age; nothing is no time.
+func parseTime(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.RFC3339, time.DateOnly, "2006-01-02T15:04:05", time.DateTime} {
+		if at, err := time.Parse(layout, text); err == nil {
+			return at.UTC(), nil
+		}
+	}
+	age := text
+	days, isDays := strings.CutSuffix(text, "d")
+	if isDays {
+		age = days + "h"
+	}
+	duration, err := time.ParseDuration(age)
+	if err != nil || duration < 0 {
+		return time.Time{}, fmt.Errorf("%q is no time; write it like 2026-01-31, 2026-01-31T12:00:00Z, 36h or 30d", text)
+	}
+	if isDays {
+		duration *= 24
+	}
+	return now.Add(-duration).UTC().Truncate(time.Second), nil
+}
+
+func (a *application) backfill(ctx context.Context, opts fetcher.BackfillOptions) error {
+	opts.Log = telemetry.NewLogger(a.stderr, opts.Config.Log)
+	begun := time.Now()
+	opts.OnProgress = func(totals backfill.Totals, done, of int) {
+		a.complain("%s  %d of %d parts, %s\n", time.Since(begun).Round(time.Second), done, of, inWords(totals))
+	}
+	totals, err := fetcher.Backfill(ctx, opts)
+	if err != nil {
+		if errors.Is(err, context.Canceled) {
+			path, _ := filepath.Abs(opts.File)
+			if _, statErr := os.Stat(path); statErr == nil {
+				a.complain("%s so far; run the same again to go on (%s)\n", inWords(totals), path)
+			}
+		}
+		return err
+	}
+	would := ""
+	if opts.DryRun {
+		would = " (dry run: nothing was announced)"
+	}
+	_, err = fmt.Fprintf(a.stdout, "%s%s\n", inWords(totals), would)
+	return err
+}
+
+func inWords(t backfill.Totals) string {
+	return fmt.Sprintf("listed %d, announced %d (%.1f MB), outside the time %d, skipped %d",
+		t.Listed, t.Announced, float64(t.Bytes)/1e6, t.Outside, t.Skipped)
+}
