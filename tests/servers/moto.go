@@ -24,6 +24,8 @@ import (
 // MotoAccount is the account whose resources everyone of a Moto sees.
 const MotoAccount = "123456789012"
 
+const motoRegion = "eu-central-1"
+
 // MotoServer emulates S3, SQS, SNS, STS and IAM, the fan-out between them
 // included. Any keys will do, unless it was told to enforce policies.
 type MotoServer struct {
@@ -41,9 +43,15 @@ var sharedMoto = sync.OnceValues(func() (*MotoServer, error) {
 	return server, err
 })
 
-// Moto returns the emulator of this test process.
+const motoVariable = "AUDITSTREAM_TEST_MOTO"
+
+// Moto returns the emulator that the environment names, or that of this test
+// process.
 func Moto(t testing.TB) *MotoServer {
 	t.Helper()
+	if endpoint := os.Getenv(motoVariable); endpoint != "" {
+		return &MotoServer{Endpoint: endpoint, Region: motoRegion}
+	}
 	server, err := sharedMoto()
 	if errors.Is(err, errNoPython) {
 		unavailable(t, "%v", err)
@@ -90,7 +98,7 @@ func startMoto(ctx context.Context) (*MotoServer, func() error, error) {
 		return nil, nil, fmt.Errorf("start moto: %w", err)
 	}
 	end := func() error { return errors.Join(process.kill(address), os.RemoveAll(folder)) }
-	server := &MotoServer{Endpoint: "http://" + address, Region: "eu-central-1"}
+	server := &MotoServer{Endpoint: "http://" + address, Region: motoRegion}
 	err = process.waitReady(ctx, func(ctx context.Context) error {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, server.Endpoint+"/moto-api/data.json", http.NoBody)
 		if err != nil {

@@ -1,11 +1,12 @@
 // Package servers gives tests the real servers that the pipeline runs
-// against: Kafka, ClickHouse, S3. Each is the one that the environment names,
+// against: Kafka, ClickHouse, S3, AWS. Each is the one that the environment names,
 // so that the same tests run against a real cluster, and is started here
 // otherwise. Nothing outside of tests imports it.
 //
 //	AUDITSTREAM_TEST_KAFKA       broker addresses, separated by commas
 //	AUDITSTREAM_TEST_CLICKHOUSE  address[,user[,password]] of the native protocol
 //	AUDITSTREAM_TEST_S3          endpoint URL; credentials and region as AWS tools take them
+//	AUDITSTREAM_TEST_MOTO        endpoint URL of an AWS emulator, moto
 //
 // A server that can't be had skips the test, or fails it when CI=true.
 //

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -104,7 +105,8 @@ func TestCheckWithThePrintedPolicies(t *testing.T) {
 	})
 	require.NoError(t, err)
 	bucket := apply(t, moto, &plan)
-	_, err = moto.S3("").PutObject(t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: aws.String("a.log"), Body: strings.NewReader("a\n")})
+	_, err = moto.S3("").PutObject(t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: aws.String("a.log"), Body: strings.NewReader("a\n"),
+		ServerSideEncryption: s3types.ServerSideEncryptionAwsKms, SSEKMSKeyId: aws.String("key-1")})
 	require.NoError(t, err)
 	queueURL := *queueOf(t, moto, &plan)
 
@@ -143,6 +145,8 @@ func TestCheckWithThePrintedPolicies(t *testing.T) {
 	require.Contains(t, steps["identity"].Text, "assumed-role/"+plan.RoleName+"-0/auditstream")
 	require.Contains(t, steps["queue"].Text, "about 1 messages waiting") // the bucket's notification came through
 	require.Contains(t, steps["list"].Text, "the first object is a.log")
+	require.Contains(t, steps["decrypt"].Text, "with key")
+	require.Contains(t, steps["decrypt"].Text, "key-1")
 
 	for without, wrong := range map[string]string{
 		"s3:ListBucket": "list", "s3:GetObject": "get",
@@ -170,6 +174,33 @@ func TestCheckWithThePrintedPolicies(t *testing.T) {
 		require.Contains(t, steps["identity"].Text, principal)
 		require.Equal(t, source.StateSkipped, steps["get"].State)
 	})
+}
+
+// S3 says of an object that its key is what one may not use.
+func TestCheckTellsKeyFromObject(t *testing.T) {
+	const list = `<ListBucketResult><Contents><Key>a.log</Key><Size>1</Size><ETag>"e"</ETag></Contents></ListBucketResult>`
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Query().Get("list-type") != "":
+			_, _ = io.WriteString(w, list)
+		case strings.HasSuffix(r.URL.Path, "/a.log"):
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, `<Error><Code>AccessDenied</Code><Message>User: u is not authorized to perform: kms:Decrypt on resource: arn:aws:kms:r:1:key/k</Message></Error>`)
+		}
+	}))
+	defer store.Close()
+	s := config.DefaultSource()
+	s.ID, s.Bucket = "a", "logs"
+	cfg := config.S3{Endpoint: store.URL, Region: "eu-central-1", PathStyle: true, AccessKeyID: "a", SecretAccessKey: "b"}
+	connected, err := objectstore.New(t.Context(), cfg, objectstore.Options{Sources: []config.Source{s}})
+	require.NoError(t, err)
+	steps := map[string]source.Step{}
+	all := source.Check{S3: cfg, Source: s, Store: connected, Identities: connected.Identities()}
+	all.Run(t.Context(), func(step source.Step) { steps[step.Name] = step })
+	require.Equal(t, source.StateSkipped, steps["queue"].State)
+	require.Equal(t, source.StateOK, steps["get"].State)
+	require.Equal(t, source.StateMissing, steps["decrypt"].State)
+	require.Contains(t, steps["decrypt"].Text, "kms:Decrypt on the key of s3://logs/a.log")
 }
 
 // apply makes in the emulator what a plan says, from the documents it prints.
