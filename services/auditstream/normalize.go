@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -25,6 +27,7 @@ const standardInput = "-"
 type normalizeFlags struct {
 	source, geoip, receivedAt string
 	summary                   bool
+	explain                   int64
 }
 
 func (a *application) normalizeCommand() *cobra.Command {
@@ -44,7 +47,8 @@ file's name and is not the one it has in a table.
 
     auditstream normalize audit.log
     zcat /var/log/kubernetes/audit*.gz | auditstream normalize | jq .eventName
-    auditstream normalize --source production --geoip /var/lib/GeoIP *.ndjson.gz`,
+    auditstream normalize --source production --geoip /var/lib/GeoIP *.ndjson.gz
+    auditstream normalize --explain=3 audit.log   # where line 3's columns come from`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(command *cobra.Command, files []string) error {
 			if a.endAtOnce != nil {
@@ -57,7 +61,10 @@ file's name and is not the one it has in a table.
 	command.Flags().StringVar(&flags.geoip, "geoip", "", "directory of MaxMind databases (default: enricher.geoip of the configuration)")
 	command.Flags().StringVar(&flags.receivedAt, "received-at", "",
 		"when the lines were received, such as 2026-01-31T12:00:00Z (default: the file's time; of standard input, now)")
-	command.Flags().BoolVar(&flags.summary, "summary", false, "say on standard error how much there was")
+	command.Flags().BoolVar(&flags.summary, "summary", false, "say on standard error how much there was, by reason")
+	command.Flags().Int64Var(&flags.explain, "explain", 0,
+		"instead of rows, say for this line of each file which field every column came from (without a number: line 1)")
+	command.Flags().Lookup("explain").NoOptDefVal = "1"
 	return command
 }
 
@@ -69,6 +76,9 @@ func (a *application) normalize(ctx context.Context, flags normalizeFlags, files
 	source, err := pickSource(cfg.Sources, flags.source)
 	if err != nil {
 		return err
+	}
+	if flags.explain < 0 {
+		return flagProblem("--explain", "lines are counted from 1")
 	}
 	var receivedAt time.Time
 	if flags.receivedAt != "" {
@@ -84,6 +94,7 @@ func (a *application) normalize(ctx context.Context, flags normalizeFlags, files
 	}
 	options := offline.Options{
 		Source: source, LineLimit: int(cfg.Topics.LineLimit), Rows: a.stdout, Rejections: a.stderr,
+		Explain: flags.explain,
 	}
 	if geoIP := cfg.Enricher.GeoIP; geoIP.Directory != "" || len(geoIP.Files) > 0 {
 		databases, err := geo.New(geo.Options{
@@ -118,9 +129,23 @@ func (a *application) normalize(ctx context.Context, flags normalizeFlags, files
 		}
 	}
 	if flags.summary {
-		a.complain("%d lines, %d rows, %d rejected\n", normalizer.Lines(), normalizer.Events(), normalizer.Rejected())
+		a.complain("%s\n", summary(normalizer))
 	}
 	return silentIf(failed || normalizer.Rejected() > 0)
+}
+
+// summary is how much there was: 5 lines, 2 rows, 2 rejected (not-json 2).
+func summary(normalizer *offline.Normalizer) string {
+	text := fmt.Sprintf("%d lines, %d rows, %d rejected", normalizer.Lines(), normalizer.Events(), normalizer.Rejected())
+	reasons := normalizer.Reasons()
+	if len(reasons) == 0 {
+		return text
+	}
+	parts := make([]string, 0, len(reasons))
+	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
+		parts = append(parts, fmt.Sprintf("%s %d", reason, reasons[reason]))
+	}
+	return text + " (" + strings.Join(parts, ", ") + ")"
 }
 
 func silentIf(failed bool) error {

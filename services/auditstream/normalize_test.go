@@ -26,6 +26,21 @@ func TestNormalizeGolden(t *testing.T) {
 	golden(t, "normalize.rejected.golden", got.stderr)
 }
 
+func TestNormalizeExplainsOneLine(t *testing.T) {
+	input := "\n" + `{"date":1600000000,"log":"{\"auditID\":\"a\",\"stage\":\"ResponseComplete\",\"verb\":\"get\",\"user\":{\"username\":\"jane\"}}"}` + "\n"
+	got := command(t, nil, strings.NewReader(input), "normalize", receivedAt, "--explain=2")
+	require.Equal(t, exitOK, got.code, got.stderr)
+	require.Regexp(t, `(?m)^user\.username +"jane" +log\.user\.username$`, got.stdout)
+	require.Regexp(t, `(?m)^date +"2020-09-13T12:26:40Z" +date$`, got.stdout)
+	require.NotContains(t, got.stdout, "userAgent", "columns at their default are left out")
+
+	got = command(t, nil, strings.NewReader(input), "normalize", "--explain", "--summary")
+	require.Empty(t, got.stdout)
+	require.Contains(t, got.stderr, "1 lines, 0 rows, 0 rejected (skipped: blank 1)")
+	got = command(t, nil, strings.NewReader(input), "normalize", "--explain=-1")
+	require.Equal(t, exitUsage, got.code)
+}
+
 func TestNormalizeKeysAreTheColumns(t *testing.T) {
 	input, err := os.ReadFile("testdata/normalize.ndjson")
 	require.NoError(t, err)

@@ -34,6 +34,9 @@ type Options struct {
 	LineLimit  int
 	Rows       io.Writer // JSON lines
 	Rejections io.Writer // "name:line: reason: detail"
+	// Explain writes, instead of rows, for this line of each input where every
+	// column came from; the other lines are passed over. 0: rows.
+	Explain int64
 }
 
 // Input is one file.
@@ -51,6 +54,7 @@ type Normalizer struct {
 	rejections *bufio.Writer
 
 	lines, events, rejected int64
+	reasons                 map[string]int64 // of rejections and skips
 }
 
 // New returns a normalizer.
@@ -63,6 +67,7 @@ func New(options Options) (*Normalizer, error) {
 		normalizer: audit.NewNormalizer(options.Locator),
 		rows:       newRowWriter(options.Rows),
 		rejections: bufio.NewWriter(options.Rejections),
+		reasons:    make(map[string]int64),
 	}, nil
 }
 
@@ -74,6 +79,9 @@ func (n *Normalizer) Events() int64 { return n.events }
 
 // Rejected counts lines, items of lines, and inputs that broke off.
 func (n *Normalizer) Rejected() int64 { return n.rejected }
+
+// Reasons counts rejections and skips ("skipped: blank") by reason.
+func (n *Normalizer) Reasons() map[string]int64 { return n.reasons }
 
 // Normalize reads one input to its end. What can't be read of it is a
 // rejection; the error is that of a writer or of ctx.
@@ -93,6 +101,9 @@ func (n *Normalizer) Normalize(ctx context.Context, input Input) error {
 			if number%cancelCheck == 0 && ctx.Err() != nil {
 				return ctx.Err()
 			}
+			if n.options.Explain > 0 && number != n.options.Explain {
+				continue
+			}
 			n.lines++
 			if tooLong {
 				n.reject(input.Name, number, string(topics.ReasonLineTooLong), fmt.Sprintf("longer than %d bytes", n.options.LineLimit))
@@ -111,12 +122,19 @@ func (n *Normalizer) Normalize(ctx context.Context, input Input) error {
 }
 
 func (n *Normalizer) line(input Input, object string, number int64, text []byte) {
-	result := n.normalizer.Normalize(n.options.Source, audit.Line{
-		Bytes: text, ObjectID: object, Number: number, ReceivedAt: input.ReceivedAt,
-	}, func(row *event.Row) {
-		n.events++
-		n.rows.write(row)
-	})
+	line := audit.Line{Bytes: text, ObjectID: object, Number: number, ReceivedAt: input.ReceivedAt}
+	var result audit.Result
+	if n.options.Explain > 0 {
+		result = n.explain(n.options.Source, line)
+	} else {
+		result = n.normalizer.Normalize(n.options.Source, line, func(row *event.Row) {
+			n.events++
+			n.rows.write(row)
+		})
+	}
+	for _, skip := range result.Skips {
+		n.reasons["skipped: "+string(skip.Reason)] += int64(skip.Count)
+	}
 	for i := range result.Rejections {
 		rejection := &result.Rejections[i]
 		n.reject(input.Name, number, string(rejection.Reason), rejection.Detail)
@@ -125,6 +143,7 @@ func (n *Normalizer) line(input Input, object string, number int64, text []byte)
 
 func (n *Normalizer) reject(name string, line int64, reason, detail string) {
 	n.rejected++
+	n.reasons[reason]++
 	// Kept by the writer until Flush.
 	_, _ = fmt.Fprintf(n.rejections, "%s:%d: %s: %s\n", name, line, reason, detail)
 }
