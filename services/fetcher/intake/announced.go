@@ -1,21 +1,25 @@
 package intake
 
 import (
-	"encoding/hex"
+	"maps"
+	"slices"
+	"strconv"
 	"sync"
+	"time"
 
 	"github.com/auditstream/auditstream/pkg/identity"
 )
 
-type objectID [identity.ObjectIDLength / 2]byte
+// objectID is the first half of an object's id. Of ten million objects no two
+// have the same but by a chance of one in a hundred thousand.
+type objectID uint64
 
 func parseID(text string) (objectID, bool) {
-	var id objectID
 	if len(text) != identity.ObjectIDLength {
-		return id, false
+		return 0, false
 	}
-	_, err := hex.Decode(id[:], []byte(text))
-	return id, err == nil
+	id, err := strconv.ParseUint(text[:16], 16, 64)
+	return objectID(id), err == nil
 }
 
 // announced are the ids of one source's objects that need not be announced
@@ -30,6 +34,8 @@ type announced struct {
 	pass  uint8
 	most  int
 	spill int // of this pass: had no room
+
+	noted time.Time // when the ids were written to the log as a whole
 }
 
 func newAnnounced(most int) *announced {
@@ -81,4 +87,11 @@ func (a *announced) size() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.ids)
+}
+
+// all are the ids, in no order.
+func (a *announced) all() []objectID {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Collect(maps.Keys(a.ids))
 }

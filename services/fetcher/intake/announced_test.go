@@ -1,16 +1,12 @@
 package intake
 
 import (
-	"encoding/binary"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
-func numberedID(n int) (id objectID) {
-	binary.BigEndian.PutUint64(id[:], uint64(n)) //nolint:gosec // small
-	return id
-}
+func numberedID(n int) objectID { return objectID(n) } //nolint:gosec // small
 
 func TestAnnouncedIsTheBucketAndNoMore(t *testing.T) {
 	a := newAnnounced(3)

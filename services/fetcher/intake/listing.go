@@ -51,8 +51,10 @@ type ListingOptions struct {
 }
 
 // Listing announces what listings find. What was announced already it learns
-// from the topic itself, so a restart announces nothing twice within the
-// horizon.
+// from the topic itself: from the announcements within the horizon, and from
+// notes of all before them, which it writes now and then. So a restart announces
+// nothing twice, and what comes late (a replica, an upload in parts, a key that
+// sorts before others) is found, however old it claims to be.
 type Listing struct {
 	opts   ListingOptions
 	owner  *ownership
@@ -215,7 +217,7 @@ func (l *Listing) pass(ctx context.Context, source *config.Source, term uint64) 
 		return listErr
 	}
 	l.endPass(source, known)
-	return nil
+	return l.note(ctx, source.ID, known)
 }
 
 func (l *Listing) endPass(source *config.Source, known *announced) {
@@ -265,6 +267,10 @@ func (l *Listing) recall(ctx context.Context, source string, term uint64) (*anno
 		}
 	}
 	err := l.opts.Log.All(ctx, time.Now().Add(-l.opts.Horizon), func(record *kgo.Record) {
+		if topics.IsNoted(record) {
+			recallNote(record, fresh)
+			return
+		}
 		object, err := topics.DecodeObject(record.Value)
 		if err != nil {
 			return // split sets it aside

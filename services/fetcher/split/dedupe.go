@@ -105,6 +105,9 @@ func (d *dedupe) load(ctx context.Context, positions map[int32]int64) error {
 		return err
 	}
 	err = d.log.Until(ctx, positions, earliest.Add(-d.horizon), func(record *kgo.Record) {
+		if topics.IsNoted(record) {
+			return
+		}
 		object, err := topics.DecodeObject(record.Value)
 		if h := loaded[record.Partition]; err == nil && h != nil && object.Cause.Announces() && d.counts(&object) {
 			d.add(h, &object, record)

@@ -17,6 +17,7 @@ const (
 	outcomeRetried   = "retried"    // came to nothing, tried again later
 	outcomeDuplicate = "duplicate"  // announced before
 	outcomeDead      = "deadletter" // set aside
+	outcomeNote      = "note"       // no work: what was announced is noted
 )
 
 var reasons = []topics.Reason{
@@ -74,7 +75,7 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 			Buckets: prometheus.ExponentialBuckets(0.5, 2, 18),
 		}),
 	}
-	for _, outcome := range []string{outcomeDone, outcomeContinued, outcomePostponed, outcomeRetried, outcomeDuplicate, outcomeDead} {
+	for _, outcome := range []string{outcomeDone, outcomeContinued, outcomePostponed, outcomeRetried, outcomeDuplicate, outcomeDead, outcomeNote} {
 		m.objects.WithLabelValues(outcome).Add(0)
 	}
 	for _, reason := range reasons {

@@ -67,6 +67,10 @@ func (s *Splitter) plan(stopping context.Context, tx transaction) plan {
 	var later []*piece
 	earliest := time.Now().Add(longestWait)
 	for _, record := range tx.Records() {
+		if topics.IsNoted(record) {
+			s.metrics.objects.WithLabelValues(outcomeNote).Inc()
+			continue
+		}
 		p := s.accept(tx, record)
 		if p == nil {
 			continue
