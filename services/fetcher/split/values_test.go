@@ -192,14 +192,3 @@ func FuzzValues(f *testing.F) {
 		}
 	})
 }
-
-// However an object is split, it doesn't matter how its bytes come.
-func FuzzSplittingOf(f *testing.F) {
-	f.Add([]byte("{\n\"a\":1}"), true)
-	f.Fuzz(func(t *testing.T, data []byte, all bool) {
-		if len(data) > decisive {
-			return
-		}
-		require.Contains(t, []topics.Splitting{topics.SplitLines, topics.SplitValues}, splittingOf(data, all || len(data) < decisive))
-	})
-}
