@@ -63,6 +63,7 @@ type campaign struct {
 	sequence  atomic.Int64
 	over      atomic.Bool // faults and feeding have ended, processes may end
 	instances map[string][]*instance
+	processes sync.Map // *stageProcess by client
 
 	broker     broker
 	engine     *embedded.ClickHouse
@@ -311,6 +312,9 @@ func (c *campaign) run(ctx context.Context) (*outcome, error) {
 	defer stopWatching()
 	background.Go(func() { c.watch.run(watching) })
 	background.Go(func() { c.tell(watching) })
+	if c.kafka == "kfake" {
+		background.Go(func() { newSessions(c).run(watching) })
+	}
 	var fed error
 	feeding.Go(func() { fed = c.feeder.run(faulty) })
 	for _, lane := range c.lanes() {

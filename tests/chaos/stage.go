@@ -33,6 +33,7 @@ type instance struct {
 type stageProcess struct {
 	command  *exec.Cmd
 	pid      int
+	client   string // its Kafka client id begins so, and no other's
 	order    *failpoint.Order
 	expected bool // to end, by our doing; guarded by the instance's lock
 	exited   chan struct{}
@@ -87,9 +88,10 @@ func (i *instance) spawn(order *failpoint.Order) (*stageProcess, error) {
 	if err != nil {
 		return nil, err
 	}
+	client := fmt.Sprintf("%s.%d", i.name, i.c.sequence.Add(1))
 	command := exec.Command(i.c.binary, i.stage, "--config", i.c.config)
 	command.Env = append(os.Environ(), "AUDITSTREAM_ADMIN_ADDRESS="+admin,
-		"AUDITSTREAM_KAFKA_INSTANCE="+i.name, "AUDITSTREAM_KAFKA_CLIENT_ID="+i.name, "GOMAXPROCS=2")
+		"AUDITSTREAM_KAFKA_INSTANCE="+i.name, "AUDITSTREAM_KAFKA_CLIENT_ID="+client, "GOMAXPROCS=2")
 	if order != nil {
 		order.Reached = filepath.Join(i.c.directory, "reached", fmt.Sprintf("%s-%d", i.name, i.c.sequence.Add(1)))
 		text, err := json.Marshal(order)
@@ -104,8 +106,9 @@ func (i *instance) spawn(order *failpoint.Order) (*stageProcess, error) {
 		log.Close()
 		return nil, err
 	}
-	p := &stageProcess{command: command, pid: command.Process.Pid, order: order, exited: make(chan struct{})}
+	p := &stageProcess{command: command, pid: command.Process.Pid, client: client, order: order, exited: make(chan struct{})}
 	fmt.Fprintf(log, "=== %s pid %d starts %s\n", time.Now().UTC().Format(time.RFC3339Nano), p.pid, describe(order))
+	i.c.remember(p)
 	go func() {
 		defer close(p.exited)
 		defer log.Close()

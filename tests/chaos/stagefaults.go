@@ -34,6 +34,10 @@ var points = map[string][]string{
 // its rows, or when an open intent happens to come to the armed process.
 var rare = map[string]bool{"sink reattempt": true}
 
+// everyPointAfter is how long a campaign must be for every point to have its
+// turn, and to be met by a process at work.
+const everyPointAfter = 10 * time.Minute
+
 // reachWithin bounds the wait for a process to come to its fail point.
 const reachWithin = 20 * time.Second
 
@@ -55,7 +59,7 @@ func (c *campaign) stageLane(stage string) *lane {
 	}
 	var killAt, zombieAt []fault
 	for _, point := range points[stage] {
-		must := !c.short && !rare[point]
+		must := c.duration >= everyPointAfter && !rare[point]
 		killAt = append(killAt, fault{kind: stage + " killed at: " + point, whole: stage + " killed at a point", must: must,
 			affects: affects, run: func(ctx context.Context) bool { return s.killAt(ctx, point) }})
 		zombieAt = append(zombieAt, fault{kind: stage + " zombie at: " + point, whole: stage + " zombie at a point",
@@ -143,8 +147,8 @@ func (s *stageFaults) killAt(ctx context.Context, point string) bool {
 	return false
 }
 
-// members are the group's members that are processes of the instance.
-func (s *stageFaults) members(ctx context.Context, i *instance) map[string]bool {
+// members are the group's members that are the process.
+func (s *stageFaults) members(ctx context.Context, p *stageProcess) map[string]bool {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	groups, err := s.c.admin.DescribeGroups(ctx, s.c.group+"-"+s.stage)
@@ -157,7 +161,7 @@ func (s *stageFaults) members(ctx context.Context, i *instance) map[string]bool 
 			return nil
 		}
 		for _, member := range group.Members {
-			if strings.HasPrefix(member.ClientID, i.name+"-") {
+			if strings.HasPrefix(member.ClientID, p.client+"-") {
 				found[member.MemberID] = true
 			}
 		}
@@ -166,11 +170,11 @@ func (s *stageFaults) members(ctx context.Context, i *instance) map[string]bool 
 }
 
 // awaitEviction waits until the group has gone on without the members.
-func (s *stageFaults) awaitEviction(ctx context.Context, i *instance, members map[string]bool) bool {
+func (s *stageFaults) awaitEviction(ctx context.Context, p *stageProcess, members map[string]bool) bool {
 	limit, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for sleep(limit, 300*time.Millisecond) {
-		now := s.members(limit, i)
+		now := s.members(limit, p)
 		if now == nil {
 			continue
 		}
@@ -186,12 +190,12 @@ func (s *stageFaults) awaitEviction(ctx context.Context, i *instance, members ma
 }
 
 // haunt lets a stopped process be taken for dead, and wakes it.
-func (s *stageFaults) haunt(ctx context.Context, i *instance, p *stageProcess, members map[string]bool) bool {
+func (s *stageFaults) haunt(ctx context.Context, p *stageProcess, members map[string]bool) bool {
 	defer func() { _ = syscall.Kill(p.pid, syscall.SIGCONT) }()
 	if len(members) == 0 {
 		return false
 	}
-	evicted := s.awaitEviction(ctx, i, members)
+	evicted := s.awaitEviction(ctx, p, members)
 	// The new owners have their time with what it left.
 	sleep(ctx, between(s.rng, 200*time.Millisecond, 3*time.Second))
 	return evicted
@@ -202,12 +206,12 @@ func (s *stageFaults) zombie(ctx context.Context) bool {
 	p := i.current()
 	limit, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	members := s.members(ctx, i)
+	members := s.members(ctx, p)
 	for len(members) == 0 && sleep(limit, 300*time.Millisecond) {
-		members = s.members(ctx, i)
+		members = s.members(ctx, p)
 	}
 	_ = syscall.Kill(p.pid, syscall.SIGSTOP)
-	return s.haunt(ctx, i, p, members)
+	return s.haunt(ctx, p, members)
 }
 
 func (s *stageFaults) zombieAt(ctx context.Context, point string) bool {
@@ -226,7 +230,7 @@ func (s *stageFaults) zombieAt(ctx context.Context, point string) bool {
 			return false
 		}
 	}
-	return s.haunt(ctx, i, p, s.members(ctx, i))
+	return s.haunt(ctx, p, s.members(ctx, p))
 }
 
 // replaced starts another process of the same name beside one that hangs, as
@@ -234,12 +238,12 @@ func (s *stageFaults) zombieAt(ctx context.Context, point string) bool {
 func (s *stageFaults) replaced(ctx context.Context) bool {
 	i := s.pick()
 	p := i.current()
-	members := s.members(ctx, i)
+	members := s.members(ctx, p)
 	_ = syscall.Kill(p.pid, syscall.SIGSTOP)
 	if !s.startOver(i, nil) {
 		return false
 	}
-	woken := s.haunt(ctx, i, p, members)
+	woken := s.haunt(ctx, p, members)
 	sleep(ctx, between(s.rng, 300*time.Millisecond, 3*time.Second))
 	return s.end(i, p) && woken
 }
