@@ -39,6 +39,9 @@ kafka.brokers, and the object store.
     auditstream backfill --source production --prefix production/2026/01/`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
+			if source == "" {
+				return usageProblem("--source", "missing; the id of one of the configured sources")
+			}
 			now := time.Now()
 			from, err := parseTime(since, now)
 			if err != nil {
@@ -68,7 +71,6 @@ kafka.brokers, and the object store.
 	flags.StringVar(&until, "until", "", "only objects that S3 received before then")
 	flags.StringVar(&file, "progress", "", "file that keeps the progress (default: ./backfill-<source>.json)")
 	flags.BoolVar(&dryRun, "dry-run", false, "count what would be announced, and announce nothing")
-	_ = command.MarkFlagRequired("source") // the flag is there: see above
 	return command
 }
 
