@@ -155,6 +155,9 @@ func (p *pipeline) announcements(enough int) map[string]int {
 	p.t.Helper()
 	counts := make(map[string]int)
 	for _, record := range p.committed(p.names.Objects, func(records []*kgo.Record) bool { return len(records) >= enough }) {
+		if topics.IsNoted(record) {
+			continue
+		}
 		object, err := topics.DecodeObject(record.Value)
 		require.NoError(p.t, err)
 		if object.Cause.Announces() {
