@@ -37,7 +37,10 @@ type options struct {
 	keep      bool
 	logLevel  string
 	short     bool // each kind of fault once, not every place of it
-	out       io.Writer
+	// least, if above zero, is after how long faults may end when every kind that
+	// must fire has fired.
+	least time.Duration
+	out   io.Writer
 }
 
 const (
@@ -312,6 +315,14 @@ func (c *campaign) run(ctx context.Context) (*outcome, error) {
 	defer stopWatching()
 	background.Go(func() { c.watch.run(watching) })
 	background.Go(func() { c.tell(watching) })
+	if c.least > 0 {
+		background.Go(func() {
+			for sleep(faulty, c.least); faulty.Err() == nil && len(c.ledger.missing()) > 0; {
+				sleep(faulty, time.Second)
+			}
+			calm()
+		})
+	}
 	if c.kafka == "kfake" {
 		background.Go(func() { newSessions(c).run(watching) })
 	}

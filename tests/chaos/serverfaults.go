@@ -150,10 +150,9 @@ func (c *campaign) killEngine(ctx context.Context) bool {
 
 // refusal is a state of the table in which inserts fail.
 type refusal struct {
-	kind        string
-	does, undo  []string
-	code        int32 // of the error that inserts get; 0: they take too long
-	description string
+	kind       string
+	does, undo []string
+	code       int32 // of the error that inserts get; 0: they take too long
 }
 
 func (c *campaign) refusals(rng *rand.Rand) []fault {
