@@ -60,7 +60,7 @@ func TestCommitAnsweredWithAnUnknownError(t *testing.T) {
 		}
 		opts := b.options("a", in)
 		var corrected *atomic.Int64
-		opts.Log, corrected = countLog(opts.Log, "the broker's committed offset is not the one remembered")
+		opts.Log, corrected = countLog(opts.Log, "the Kafka session failed, starting another")
 		opts.Client = append(opts.Client, kgo.Dialer(lossy.dial))
 		lossy.lose(3)
 		start(t, opts, copyTo(out))

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -110,18 +111,21 @@ func (h *health) tellStopped() {
 	h.report.Report(h.positions, errors.Join(problems...))
 }
 
-// watch asks for a sign of life of the brokers until ctx is done. Without it an
-// idle consumer would not notice that they are away.
-func (h *health) watch(ctx context.Context, client *kgo.Client) {
+// watch asks for a sign of life of the brokers, and for the topics, until ctx is
+// done. Without it an idle consumer would notice neither that brokers are away
+// nor that the topics were never made.
+func (h *health) watch(ctx context.Context, client *kgo.Client, topics []string) {
 	for ctx.Err() == nil {
 		pingCtx, cancel := context.WithTimeout(ctx, pingTimeout)
 		err := client.Ping(pingCtx)
+		if err != nil {
+			err = fmt.Errorf("reach a broker: %w", err)
+		} else {
+			err = findTopics(pingCtx, client, topics)
+		}
 		cancel()
 		if ctx.Err() != nil {
 			return
-		}
-		if err != nil {
-			err = fmt.Errorf("reach a broker: %w", err)
 		}
 		h.setPing(err)
 		timer := time.NewTimer(pingInterval)
@@ -131,4 +135,15 @@ func (h *health) watch(ctx context.Context, client *kgo.Client) {
 		}
 		timer.Stop()
 	}
+}
+
+func findTopics(ctx context.Context, client *kgo.Client, topics []string) error {
+	details, err := kadm.NewClient(client).ListTopics(ctx, topics...)
+	if err != nil {
+		return fmt.Errorf("list topics %v: %w", topics, err)
+	}
+	if err := details.Error(); err != nil {
+		return fmt.Errorf("find topics %v (`auditstream topics apply` makes them): %w", topics, err)
+	}
+	return nil
 }

@@ -66,6 +66,10 @@ func (t *Transactions) openSession(ctx context.Context) (*session, error) {
 		kgo.TransactionalID(t.TransactionalID()),
 		kgo.TransactionTimeout(t.opts.Timeout),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		// The end of a transaction takes an offset too. It is committed with the
+		// records: a group that stood before it for ever would, once retention has
+		// emptied a quiet partition, seem to have missed something.
+		kgo.KeepControlRecords(),
 		kgo.ConsumeStartOffset(kgo.NoResetOffset()),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
@@ -80,7 +84,7 @@ func (t *Transactions) openSession(ctx context.Context) (*session, error) {
 		s.cancel()
 		return nil, fmt.Errorf("make the Kafka client: %w", err)
 	}
-	s.done.Go(func() { t.health.watch(s.ctx, s.client) })
+	s.done.Go(func() { t.health.watch(s.ctx, s.client, t.opts.Topics) })
 	s.done.Go(func() { WatchLag(s.ctx, s.client, t.opts.Group, t.metrics.lag, t.opts.Topics...) })
 
 	// What an earlier run of this instance left open holds up its partitions'
@@ -258,8 +262,9 @@ func (s *session) stable() bool {
 	}
 }
 
-// rewind makes the committed offsets that the coordinator has the client's
-// position. After a lost reply the client's memory may be wrong either way.
+// rewind makes sure that the client's position is the committed offsets that
+// the coordinator has. After a lost reply the client's memory may be wrong
+// either way.
 func (s *session) rewind(ctx context.Context) error {
 	s.mu.Lock()
 	before := make(map[topicPartition]uint64, len(s.assigned))
@@ -273,8 +278,7 @@ func (s *session) rewind(ctx context.Context) error {
 	for {
 		committed, err := committedOffsets(ctx, admin, s.t.opts.Group)
 		if err == nil {
-			s.setPositions(committed, before)
-			return nil
+			return s.comparePositions(committed, before)
 		}
 		if ctx.Err() != nil {
 			return err
@@ -284,29 +288,26 @@ func (s *session) rewind(ctx context.Context) error {
 	}
 }
 
-// setPositions leaves out partitions that have come anew since before: their
-// position is from the coordinator and newer than ours. The lock keeps a
-// partition from coming while its position is set.
-func (s *session) setPositions(committed Positions, before map[topicPartition]uint64) {
+// errPositions: the client goes on from another offset than the group's. The
+// session ends, so that the stage is assigned the partitions anew, at the
+// offsets that hold: what it undid with the abort may have been committed.
+var errPositions = errors.New("the committed offsets are not those remembered")
+
+// comparePositions leaves out partitions that have come anew since before:
+// their position is from the coordinator and newer than ours.
+func (s *session) comparePositions(committed Positions, before map[topicPartition]uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	set := make(map[string]map[int32]kgo.EpochOffset)
 	for topic, partitions := range s.client.CommittedOffsets() {
 		for partition, have := range partitions {
 			offset, ok := committed[topic][partition]
 			key := topicPartition{topic, partition}
-			if !ok || offset == have.Offset || s.assigned[key].sequence != before[key] {
-				continue
+			if ok && offset != have.Offset && s.assigned[key].sequence == before[key] {
+				return fmt.Errorf("%w: %s/%d is at %d, not %d", errPositions, topic, partition, offset, have.Offset)
 			}
-			if set[topic] == nil {
-				set[topic] = make(map[int32]kgo.EpochOffset)
-			}
-			set[topic][partition] = kgo.EpochOffset{Epoch: -1, Offset: offset}
-			s.t.log.Warn("the broker's committed offset is not the one remembered",
-				"topic", topic, "partition", partition, "committed", offset, "remembered", have.Offset)
 		}
 	}
-	s.client.SetOffsets(set)
+	return nil
 }
 
 // errorPause keeps a fetch error that comes at once again from spinning.

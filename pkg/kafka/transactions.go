@@ -57,8 +57,12 @@ type TransactionOptions struct {
 	// produced is void and its records come again, from here or on another
 	// instance. Buffers that records point into must not be used again.
 	//
-	// OnAssigned, OnRevoked, OnAbort and process never run at the same time.
 	OnAbort func()
+	// OnCommit runs after a transaction whose commit the broker has confirmed.
+	//
+	// OnAssigned, OnRevoked, OnAbort, OnCommit and process never run at the same
+	// time.
+	OnCommit func()
 
 	Health     Health // optional; components "<stage> kafka" and "<stage> offsets"
 	Log        *slog.Logger
@@ -163,8 +167,9 @@ type Transaction struct {
 
 type produceError struct{ err error }
 
-// Records are what was consumed. process handles every one: the offsets after
-// them are committed with the transaction.
+// Records are what was consumed; there may be none, when only the ends of other
+// transactions were. process handles every one: the offsets after them are
+// committed with the transaction.
 func (tx *Transaction) Records() []*kgo.Record { return tx.records }
 
 // Produce adds a record to the transaction. It returns before the record is
@@ -184,7 +189,7 @@ func (tx *Transaction) Err() error {
 }
 
 func newTransaction(ctx context.Context, client *kgo.Client, records []*kgo.Record) *Transaction {
-	tx := &Transaction{ctx: ctx, client: client, records: records, next: make(Positions)}
+	tx := &Transaction{ctx: ctx, client: client, next: make(Positions)}
 	tx.promise = func(record *kgo.Record, err error) {
 		if err != nil {
 			err = fmt.Errorf("produce to %s: %w", record.Topic, err)
@@ -197,5 +202,12 @@ func newTransaction(ctx context.Context, client *kgo.Client, records []*kgo.Reco
 			tx.next.set(record.Topic, record.Partition, record.Offset+1)
 		}
 	}
+	data := records[:0]
+	for _, record := range records {
+		if !record.Attrs.IsControl() {
+			data = append(data, record)
+		}
+	}
+	tx.records = data
 	return tx
 }

@@ -182,6 +182,9 @@ func (s *session) conclude(ctx context.Context, tx *Transaction, processed error
 		t.limit = min(2*t.limit, t.opts.MaxRecords)
 		t.backoff.reset()
 		t.health.setGroup(nil)
+		if t.opts.OnCommit != nil {
+			t.opts.OnCommit()
+		}
 		return nil
 	}
 	t.metrics.aborted.Inc()
@@ -190,6 +193,10 @@ func (s *session) conclude(ctx context.Context, tx *Transaction, processed error
 	}
 	if processed != nil && !errors.Is(processed, ErrAbort) && !errors.Is(processed, errOutOfTime) {
 		return &processError{processed}
+	}
+	if ctx.Err() == nil && (ended != nil || errors.Is(processed, errOutOfTime)) {
+		// Too much for the time there is: brokers may be slow, too.
+		t.limit = max(min(t.limit, len(tx.records))/2, 1)
 	}
 	if ended != nil {
 		return ended
@@ -204,9 +211,6 @@ func (s *session) conclude(ctx context.Context, tx *Transaction, processed error
 	if reason == nil {
 		t.log.Debug("transaction aborted by a rebalance")
 		return nil
-	}
-	if errors.Is(processed, errOutOfTime) {
-		t.limit = max(min(t.limit, len(tx.records))/2, 1)
 	}
 	t.health.setGroup(reason)
 	t.log.Debug("transaction aborted, its records come again", "error", reason)

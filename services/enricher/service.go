@@ -102,6 +102,7 @@ func New(opts Options) (*Enricher, error) {
 			AcceptGap:    opts.Kafka.AcceptGap,
 		},
 		OnAbort:    e.work.abandon,
+		OnCommit:   e.work.settle,
 		Health:     opts.Health,
 		Log:        log,
 		Registerer: opts.Registerer,
@@ -126,7 +127,6 @@ func (e *Enricher) Run(ctx context.Context) error {
 	group.Go(func() error { return e.databases.Run(ctx) })
 	group.Go(func() error { return e.transactions.Run(ctx, e.enrich) })
 	err := group.Wait()
-	e.work.settle()
 	if err != nil {
 		return fmt.Errorf("enricher: %w", err)
 	}

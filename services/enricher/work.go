@@ -60,7 +60,6 @@ func newWork(opts Options, concurrency int, locator func() audit.Locator, metric
 
 // run gives every line its outcome, within ctx.
 func (w *work) run(ctx context.Context, lines []*kgo.Record, produce func(*kgo.Record)) error {
-	w.settle()
 	started := time.Now()
 	count := (len(lines) + blockSize - 1) / blockSize
 	for len(w.blocks) < count {
@@ -101,8 +100,7 @@ func (w *work) run(ctx context.Context, lines []*kgo.Record, produce func(*kgo.R
 	return nil
 }
 
-// settle counts what the transaction before did. It was committed: after an
-// aborted one abandon has left nothing to count.
+// settle counts what a committed transaction did.
 func (w *work) settle() {
 	w.metrics.count(&w.counted)
 	w.counted = tally{}

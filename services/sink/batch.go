@@ -23,7 +23,7 @@ import (
 // Which one that is depends on the range alone, so every owner comes to the
 // same rows.
 type batch struct {
-	from, to int64
+	from, to int64         // to is one past the last record, or past ends of transactions behind it
 	records  []*kgo.Record // in the order of offsets
 	rows     []*kgo.Record // one for each row id
 	ids      hash          // of all records' row ids, in order
@@ -34,7 +34,13 @@ type batch struct {
 // recordOverhead is what a record costs in memory beside its value.
 const recordOverhead = 256
 
-func costOf(record *kgo.Record) int64 { return int64(len(record.Value)) + recordOverhead }
+// costOf counts what is kept: the end of a transaction is let go at once.
+func costOf(record *kgo.Record) int64 {
+	if record.Attrs.IsControl() {
+		return 0
+	}
+	return int64(len(record.Value)) + recordOverhead
+}
 
 // gatherer collects the records of the next batch.
 type gatherer struct {
@@ -54,7 +60,13 @@ func (g *gatherer) begin(from int64) {
 	g.digest.Reset()
 }
 
+// add takes the record into the batch. Of the end of a transaction, which is no
+// row, only the offset counts: the batch reaches past it.
 func (g *gatherer) add(record *kgo.Record, arrived time.Time) error {
+	if record.Attrs.IsControl() {
+		g.to = record.Offset + 1
+		return nil
+	}
 	id, err := rowID(record.Value)
 	if err != nil {
 		return fmt.Errorf("record %s/%d at offset %d: %w", record.Topic, record.Partition, record.Offset, err)

@@ -30,7 +30,7 @@ func (w *worker) collect() (due string, err error) {
 			arrival := &w.spill[0]
 			for len(arrival.records) > 0 {
 				record := arrival.records[0]
-				if due := w.full(costOf(record)); due != "" {
+				if due := w.full(costOf(record)); due != "" && !record.Attrs.IsControl() {
 					return due, nil
 				}
 				if err := w.gather.add(record, arrival.at); err != nil {
@@ -90,6 +90,15 @@ func (w *worker) nextBatch(ctx context.Context) (*batch, error) {
 		}
 		if due != "" {
 			return w.closeBatch(due)
+		}
+		if len(w.gather.records) == 0 && w.gather.to > w.position {
+			// Nothing but ends of transactions has come. Standing before them for
+			// ever would look like a gap once retention has emptied the partition.
+			if err := w.commit(ctx, w.gather.to, nil); err != nil {
+				return nil, err
+			}
+			w.position = w.gather.to
+			w.gather.begin(w.position)
 		}
 		// Without records only an arrival can make the batch due.
 		var aged <-chan time.Time

@@ -34,6 +34,8 @@ func (s *Service) clientOptions() []kgo.Opt {
 		kgo.ConsumerGroup(s.options.Group),
 		kgo.ConsumeTopics(s.topic),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		// The end of a transaction takes an offset too, and is committed like one.
+		kgo.KeepControlRecords(),
 		kgo.ConsumeStartOffset(kgo.NoResetOffset()),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.DisableAutoCommit(),
