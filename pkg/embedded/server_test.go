@@ -80,7 +80,7 @@ func TestBinaryIsRunKilledRestartedAndEnded(t *testing.T) {
 	require.NoError(t, syscall.Kill(engine.PID(), syscall.SIGKILL))
 	require.Eventually(t, func() bool { return !alive(server) }, childGrace, eventuallyTick)
 	require.Eventually(t, func() bool { return engine.Restarts() == 2 }, childGrace, eventuallyTick)
-	connection = connect(t, engine.Address())
+	connect(t, engine.Address())
 	server = serverPID(t)
 	require.NoError(t, engine.Close())
 	require.False(t, alive(server))
