@@ -179,11 +179,11 @@ func (s *scan) value(c byte) (next scanState, v verdict) {
 	case c == '-' || '0' <= c && c <= '9':
 		return inNumber, wantMore
 	case c == 't':
-		s.word = "rue"
+		s.word = "true"[1:]
 	case c == 'f':
-		s.word = "alse"
+		s.word = "false"[1:]
 	case c == 'n':
-		s.word = "ull"
+		s.word = "null"[1:]
 	default:
 		return s.state, broken
 	}
