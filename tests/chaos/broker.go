@@ -191,7 +191,9 @@ func (b *kfakeBroker) start(ctx context.Context) error {
 			said, _ := os.ReadFile(b.output)
 			return fmt.Errorf("the broker did not start: %s", tail(said, 2000))
 		}
-		b.address = address
+		if b.address != address { // the same after the first start
+			b.address = address
+		}
 		return nil
 	case <-ctx.Done():
 		return errors.Join(ctx.Err(), b.close())

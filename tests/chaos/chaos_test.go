@@ -32,7 +32,7 @@ func TestCampaign(t *testing.T) {
 			directory, err := os.MkdirTemp("", "auditstream-chaos-") // kept when it fails
 			require.NoError(t, err)
 			err = campaignOnce(t.Context(), options{
-				kafka: kafka, duration: 110 * time.Second, least: 50 * time.Second, settle: 75 * time.Second, seed: uint64(time.Now().UnixNano() % 1_000_000),
+				kafka: kafka, duration: 100 * time.Second, least: 40 * time.Second, settle: 75 * time.Second, seed: uint64(time.Now().UnixNano() % 1_000_000),
 				rate: 1_500, directory: directory, logLevel: "info", short: true, out: t.Output(),
 			})
 			absent := errors.Is(err, servers.ErrNoJava) || errors.Is(err, embedded.ErrEngineUnavailable)

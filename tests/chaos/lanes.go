@@ -34,6 +34,9 @@ func (c *campaign) lanes() []*lane {
 		lanes = append(lanes, c.stageLane(stage))
 	}
 	for _, l := range lanes {
+		if c.short {
+			l.pauses = [2]time.Duration{l.pauses[0] / 2, l.pauses[1] / 2}
+		}
 		for _, f := range append(l.first, l.deck...) {
 			if f.whole != "" {
 				c.ledger.want(f.whole, true)
