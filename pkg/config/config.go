@@ -192,7 +192,7 @@ const (
 // Fetcher is the stage objects → raw.
 type Fetcher struct {
 	// SliceSize bounds the decompressed bytes that one transaction produces of
-	// large objects, and four times that of small ones. As many are read ahead.
+	// large objects, and four times that of small ones. Half of it is read ahead.
 	SliceSize Size `koanf:"sliceSize"`
 	// ObjectsPerTransaction bounds how many small objects share one.
 	ObjectsPerTransaction int `koanf:"objectsPerTransaction"`

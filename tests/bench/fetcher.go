@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,8 +38,7 @@ type load struct {
 
 const (
 	fetcherBucket = "bench"
-	// fetcherMemory is the most that the process may need, the broker and the
-	// loads of the other side of the comparison included.
+	// fetcherMemory is the most that the process may need, the broker included.
 	fetcherMemory = 512 << 20
 )
 
@@ -323,8 +323,11 @@ func until(ctx context.Context, n int, count func(context.Context) (int, error),
 }
 
 // resetPeak makes the peak of the process's memory start anew, where the
-// system can.
-func resetPeak() { _ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) }
+// system can, without what making the objects has left behind.
+func resetPeak() {
+	debug.FreeOSMemory()
+	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) // without it the peak is too high, never too low
+}
 
 // peakMemory is the most resident memory since then; zero where the system
 // doesn't say.

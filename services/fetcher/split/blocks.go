@@ -8,7 +8,7 @@ const (
 	// begun.
 	usefulRoom = 32 << 10
 	// mostFree bounds the blocks kept for later.
-	mostFree = 256
+	mostFree = 128
 )
 
 // block is memory that lines are slices of.

@@ -76,7 +76,7 @@ func New(opts Options) *Splitter {
 		log:     opts.Logger,
 		metrics: opts.Metrics,
 		streams: newStreams(opts.Fetcher.OpenObjects, opts.Metrics),
-		memory:  memory{new(blocks), newAhead(int64(opts.Fetcher.SliceSize))},
+		memory:  memory{new(blocks), newAhead(int64(opts.Fetcher.SliceSize) / 2)},
 	}
 	s.dedupe = newDedupe(opts.Log, func(o *topics.Object) bool { return s.known(o) == nil },
 		opts.Fetcher.DedupeHorizon, opts.Fetcher.DedupeObjects, opts.Metrics, opts.Logger)
