@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/auditstream/auditstream/pkg/identity"
+	// The tests run the binary; this makes their cached results those of its code.
+	_ "github.com/auditstream/auditstream/services/auditstream/stack"
 	"github.com/auditstream/auditstream/tests/servers"
 	"github.com/auditstream/auditstream/topics"
 )
