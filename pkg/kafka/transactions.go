@@ -10,6 +10,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/auditstream/auditstream/pkg/config"
 )
 
 // ErrAbort is what process returns (wrapped or bare) when it can't do its work
@@ -18,9 +20,8 @@ import (
 var ErrAbort = errors.New("abort the transaction and try again")
 
 const (
-	maxTransactionTimeout = 30 * time.Second
-	defaultMaxRecords     = 10_000
-	defaultLinger         = 5 * time.Millisecond
+	defaultMaxRecords = 10_000
+	defaultLinger     = 5 * time.Millisecond
 	// maxGather bounds what one transaction holds in values.
 	maxGather = 64 * mebibyte
 	// closeTimeout bounds ending the last transaction and leaving the group.
@@ -94,11 +95,11 @@ func NewTransactions(opts TransactionOptions) (*Transactions, error) {
 		return nil, errors.New("transactions: no topic to consume")
 	case opts.Stage == "":
 		return nil, errors.New("transactions: stage must be set")
-	case opts.Timeout < 0 || opts.Timeout > maxTransactionTimeout:
-		return nil, fmt.Errorf("transactions: timeout %s is not within %s", opts.Timeout, maxTransactionTimeout)
+	case opts.Timeout < 0 || opts.Timeout > config.MaxTransactionTimeout:
+		return nil, fmt.Errorf("transactions: timeout %s is not within %s", opts.Timeout, config.MaxTransactionTimeout)
 	}
 	if opts.Timeout == 0 {
-		opts.Timeout = maxTransactionTimeout
+		opts.Timeout = config.MaxTransactionTimeout
 	}
 	if opts.MaxRecords <= 0 {
 		opts.MaxRecords = defaultMaxRecords
