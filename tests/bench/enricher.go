@@ -66,7 +66,7 @@ func benchEnricher(ctx context.Context, o options) ([]figure, error) {
 		return nil, err
 	}
 	return []figure{{
-		name: "enricher", value: value, ceiling: ceiling, unit: "events/s", ratio: value / ceiling, target: 0.3,
+		name: "enricher", value: value, ceiling: ceiling, unit: "events/s", ratio: value / ceiling, target: 0.5,
 		against: "transactional copy of the same records (franz-go)",
 	}}, nil
 }
