@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -18,7 +19,7 @@ import (
 
 // startPolicy decides where partitions begin; it is the same in all stages.
 func (s *Service) startPolicy() kafka.StartPolicy {
-	return kafka.StartPolicy{OutputEmpty: s.database.Empty, AcceptGap: s.options.AcceptGap}
+	return kafka.StartPolicy{OutputEmpty: s.empty, AcceptGap: s.options.AcceptGap}
 }
 
 // onFetched keeps the metadata of committed offsets as the broker gave them
@@ -47,7 +48,7 @@ func (s *Service) adjust(ctx context.Context, fetched map[string]map[int32]kgo.O
 	if err == nil {
 		return offsets, nil
 	}
-	s.report(componentKafka, err)
+	s.report(s.kafka, err)
 	if ctx.Err() == nil && errors.Is(err, context.Canceled) {
 		// The client takes a cancellation for leaving the group.
 		return nil, fmt.Errorf("%v", err) //nolint:errorlint // just so
@@ -64,8 +65,17 @@ func (s *Service) assign(ctx context.Context, fetched map[string]map[int32]kgo.O
 	refused := make(map[int32]error)
 	open := make(map[int32]*intent)
 	shrunk := make(map[int32]bool)
+	runs := make(map[int32]*run)
+	if s.options.Bounded {
+		// A partition that came later has no end, and nothing of it is wanted.
+		maps.DeleteFunc(committed[s.topic], func(_ int32, offset int64) bool { return offset < 0 })
+	}
 	for partition, offset := range committed[s.topic] {
 		m, err := decodeMetadata(offset, s.metadataOf(partition))
+		if err == nil {
+			err = s.examineRun(m.Run)
+		}
+		runs[partition] = m.Run
 		if err == nil {
 			err = s.examine(partition, offset, m, topicID, ends)
 		}
@@ -120,7 +130,7 @@ func (s *Service) assign(ctx context.Context, fetched map[string]map[int32]kgo.O
 	if err := kafka.CommitStart(ctx, s.client, start.Commit); err != nil {
 		return nil, err
 	}
-	s.begin(start.From[s.topic], committed[s.topic], open, shrunk, topicID, refused)
+	s.begin(start.From[s.topic], committed[s.topic], open, shrunk, runs, topicID, refused)
 	return start.Offsets(fetched), nil
 }
 
@@ -178,15 +188,16 @@ func (s *Service) acceptGap(gap *GapError, records int) {
 }
 
 // begin starts a worker for each partition and marks those that stand still.
-func (s *Service) begin(from, committed map[int32]int64, open map[int32]*intent, shrunk map[int32]bool, topicID string, refused map[int32]error) {
+func (s *Service) begin(from, committed map[int32]int64, open map[int32]*intent, shrunk map[int32]bool, runs map[int32]*run, topicID string, refused map[int32]error) {
 	for partition, position := range from {
 		// It can't have a worker still: what takes a partition away waits for it.
 		s.takeAway([]int32{partition}, 0)
 		w := &worker{
-			service: s, partition: partition, topicID: topicID,
+			service: s, partition: partition, topicID: topicID, run: runs[partition],
 			position: position, open: open[partition], shrunk: shrunk[partition],
 			log:      s.log.With("topic", s.topic, "partition", partition),
-			gather:   newGatherer(),
+			gather:   newGatherer(s.shardOf(partition).table, s.expander()),
+			shard:    s.shardOf(partition),
 			stopping: make(chan struct{}), done: make(chan struct{}),
 		}
 		if w.open != nil {
@@ -199,10 +210,10 @@ func (s *Service) begin(from, committed map[int32]int64, open map[int32]*intent,
 		s.mu.Lock()
 		s.workers[partition] = w
 		s.mu.Unlock()
-		go w.run() // its waiter is stop, which takeAway and shutdown call
+		go w.work() // its waiter is stop, which takeAway and shutdown call
 	}
 	for partition, err := range refused {
-		s.stand(partition, err)
+		s.standForGood(partition, err)
 	}
 	s.mu.Lock()
 	s.metrics.assigned.Set(float64(len(s.workers)))
@@ -253,6 +264,15 @@ func (s *Service) stand(partition int32, err error) {
 	s.options.Health.Report(s.component(partition), err)
 }
 
+// standForGood is stand where nothing goes on by itself. A bounded sink can
+// never come to its end then.
+func (s *Service) standForGood(partition int32, err error) {
+	s.stand(partition, err)
+	if s.options.Bounded {
+		s.fail(fmt.Errorf("partition %s/%d: %w", s.topic, partition, err))
+	}
+}
+
 func (s *Service) partitionStopped(w *worker, err error) { s.stand(w.partition, err) }
 
 func (s *Service) partitionGoesOn(w *worker) {
@@ -268,9 +288,9 @@ func (s *Service) workerEnded(w *worker, err error) {
 	switch {
 	case errors.Is(err, errAbandoned):
 		s.fail(err)
-	case errors.Is(err, errStopped):
+	case errors.Is(err, errStopped), errors.Is(err, errAtEnd):
 	default:
-		s.stand(w.partition, err)
+		s.standForGood(w.partition, err)
 	}
 }
 

@@ -9,11 +9,6 @@ import (
 	"unsafe"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"google.golang.org/protobuf/encoding/protowire"
-
-	"github.com/auditstream/auditstream/pkg/clickhouse"
-	"github.com/auditstream/auditstream/pkg/event"
-	"github.com/auditstream/auditstream/topics"
 )
 
 // batch is the records of [from, to) of one partition.
@@ -24,11 +19,11 @@ import (
 // same rows.
 type batch struct {
 	from, to int64         // to is one past the last record, or past ends of transactions behind it
-	records  []*kgo.Record // in the order of offsets
+	records  []*kgo.Record // one for each row, in the order of offsets
 	rows     []*kgo.Record // one for each row id
 	ids      hash          // of all records' row ids, in order
-	bytes    int64
-	closed   string // why: rows, bytes, age, recovery
+	bytes    int64         // what the records cost as they came
+	closed   string        // why: rows, bytes, age, end, recovery
 }
 
 // recordOverhead is what a record costs in memory beside its value.
@@ -45,13 +40,15 @@ func costOf(record *kgo.Record) int64 {
 // gatherer collects the records of the next batch.
 type gatherer struct {
 	batch
+	table  table
+	expand Expand         // nil: each record is its row
 	last   map[string]int // row id → place of its last record
 	digest gohash.Hash
 	since  time.Time // when its first record arrived
 }
 
-func newGatherer() *gatherer {
-	return &gatherer{last: make(map[string]int), digest: sha256.New()}
+func newGatherer(t table, expand Expand) *gatherer {
+	return &gatherer{table: t, expand: expand, last: make(map[string]int), digest: sha256.New()}
 }
 
 func (g *gatherer) begin(from int64) {
@@ -67,12 +64,33 @@ func (g *gatherer) add(record *kgo.Record, arrived time.Time) error {
 		g.to = record.Offset + 1
 		return nil
 	}
-	id, err := rowID(record.Value)
-	if err != nil {
-		return fmt.Errorf("record %s/%d at offset %d: %w", record.Topic, record.Partition, record.Offset, err)
-	}
 	if len(g.records) == 0 {
 		g.since = arrived
+	}
+	if g.expand == nil {
+		if err := g.row(record); err != nil {
+			return err
+		}
+	} else {
+		rows, err := g.expand(record)
+		if err != nil {
+			return fmt.Errorf("record %s/%d at offset %d: %w", record.Topic, record.Partition, record.Offset, err)
+		}
+		for _, row := range rows {
+			if err := g.row(row); err != nil {
+				return err
+			}
+		}
+	}
+	g.bytes += costOf(record)
+	g.to = record.Offset + 1
+	return nil
+}
+
+func (g *gatherer) row(record *kgo.Record) error {
+	id, err := g.table.RowID(record.Value)
+	if err != nil {
+		return fmt.Errorf("record %s/%d at offset %d: %w", record.Topic, record.Partition, record.Offset, err)
 	}
 	var length [4]byte
 	binary.BigEndian.PutUint32(length[:], uint32(len(id))) //nolint:gosec // a record is far smaller
@@ -80,8 +98,6 @@ func (g *gatherer) add(record *kgo.Record, arrived time.Time) error {
 	_, _ = g.digest.Write(unsafe.Slice(unsafe.StringData(id), len(id)))
 	g.last[id] = len(g.records)
 	g.records = append(g.records, record)
-	g.bytes += costOf(record)
-	g.to = record.Offset + 1
 	return nil
 }
 
@@ -94,79 +110,11 @@ func (g *gatherer) end(why string) *batch {
 	if len(g.last) < len(b.records) {
 		b.rows = make([]*kgo.Record, 0, len(g.last))
 		for i, record := range b.records {
-			id, _ := rowID(record.Value) // was read before
+			id, _ := g.table.RowID(record.Value) // was read before
 			if g.last[id] == i {
 				b.rows = append(b.rows, record)
 			}
 		}
 	}
 	return &b
-}
-
-// fieldID is the number of the row id in normalized.proto.
-const fieldID = 6
-
-// rowID finds the id in a record of `normalized` without decoding the rest: it
-// is among the first fields. The string points into value.
-func rowID(value []byte) (string, error) {
-	for rest := value; len(rest) > 0; {
-		field, wireType, n := protowire.ConsumeTag(rest)
-		if n < 0 {
-			return "", fmt.Errorf("%w: %w", topics.ErrMalformed, protowire.ParseError(n))
-		}
-		rest = rest[n:]
-		if field == fieldID && wireType == protowire.BytesType {
-			id, n := protowire.ConsumeBytes(rest)
-			if n < 0 || len(id) == 0 {
-				return "", fmt.Errorf("%w: bad row id", topics.ErrMalformed)
-			}
-			return unsafe.String(unsafe.SliceData(id), len(id)), nil
-		}
-		if n = protowire.ConsumeFieldValue(field, wireType, rest); n < 0 {
-			return "", fmt.Errorf("%w: %w", topics.ErrMalformed, protowire.ParseError(n))
-		}
-		rest = rest[n:]
-	}
-	return "", fmt.Errorf("%w: event without id", topics.ErrMalformed)
-}
-
-// recordRows hands the rows of records to an insert.
-type recordRows struct {
-	records []*kgo.Record
-	next    int
-}
-
-func (r *recordRows) Next(row *event.Row) (bool, error) {
-	if r.next == len(r.records) {
-		return false, nil
-	}
-	record := r.records[r.next]
-	r.next++
-	if err := topics.DecodeNormalized(record.Value, row); err != nil {
-		return false, fmt.Errorf("record %s/%d at offset %d: %w", record.Topic, record.Partition, record.Offset, err)
-	}
-	return true, nil
-}
-
-// keysOf are what finds the records' rows in the table, and when each expires
-// there (zero: never).
-func keysOf(records []*kgo.Record) ([]clickhouse.RowKey, []time.Time, error) {
-	keys := make([]clickhouse.RowKey, 0, len(records))
-	expiries := make([]time.Time, 0, len(records))
-	var row event.Row
-	rows := recordRows{records: records}
-	for {
-		more, err := rows.Next(&row)
-		if err != nil || !more {
-			return keys, expiries, err
-		}
-		keys = append(keys, clickhouse.RowKey{
-			WorkspaceID: row.WorkspaceID, SourceID: row.SourceID, ReceivedAt: row.ReceivedAt, ID: row.ID,
-		})
-		var expiry time.Time
-		if row.SourceTTL > 0 {
-			expiry = time.Unix(int64(row.ReceivedAt), 0).AddDate(0, 0, int(row.SourceTTL))
-		}
-		expiries = append(expiries, expiry)
-	}
 }

@@ -21,12 +21,12 @@ import (
 
 // countedRows counts what an insert has acknowledged.
 type countedRows struct {
-	database
+	table
 	rows chan int
 }
 
-func (c *countedRows) Insert(ctx context.Context, token string, rows clickhouse.Rows) (clickhouse.Inserted, error) {
-	inserted, err := c.database.Insert(ctx, token, rows)
+func (c *countedRows) Insert(ctx context.Context, token string, rows []*kgo.Record) (clickhouse.Inserted, error) {
+	inserted, err := c.table.Insert(ctx, token, rows)
 	if err == nil {
 		c.rows <- inserted.Rows
 	}
@@ -61,12 +61,12 @@ func BenchmarkSink(b *testing.B) {
 	for b.Loop() {
 		service, err := New(Options{
 			Config:     config.Sink{BatchRows: 50_000, BatchSize: 128 << 20, BatchAge: time.Second, Inserts: 2, Memory: 1 << 30, InsertTimeout: time.Minute, Backoff: time.Second},
-			ClickHouse: table, Topics: names, Group: servers.Name(b, "group"), AcceptGap: true, Client: []kgo.Opt{kgo.SeedBrokers(brokers...)},
+			ClickHouse: table, Topic: names.Normalized, Rows: Events, Group: servers.Name(b, "group"), AcceptGap: true, Client: []kgo.Opt{kgo.SeedBrokers(brokers...)},
 			Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), Health: newRecorder(),
 		})
 		require.NoError(b, err)
-		counted := &countedRows{service.database, make(chan int, 1000)}
-		service.database, service.table = counted, counted
+		counted := &countedRows{service.shards[0].table, make(chan int, 1000)}
+		service.shards[0].table = counted
 		ctx, cancel := context.WithCancel(b.Context())
 		done := make(chan error, 1)
 		go func() { done <- service.Run(ctx) }()

@@ -18,7 +18,7 @@ import (
 // it, so a commit belongs to the assignment it was begun in. One whose reply is
 // lost is made again: it says the same.
 func (w *worker) commit(ctx context.Context, offset int64, in *intent) error {
-	text, err := metadata{Topic: w.topicID, Intent: in}.encode()
+	text, err := metadata{Topic: w.topicID, Intent: in, Run: w.run}.encode()
 	if err != nil {
 		return err
 	}

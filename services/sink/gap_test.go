@@ -222,8 +222,8 @@ func TestRevokedWorkerTriesNothingAgain(t *testing.T) {
 	b.produce(0, 100)
 	reached := make(chan struct{})
 	attempts := 0
-	b.wrap = func(inner database) database {
-		return &faulty{inner, func(ctx context.Context, _ string, _ clickhouse.Rows) (clickhouse.Inserted, error) {
+	b.wrap = func(inner table) table {
+		return &faulty{inner, func(ctx context.Context, _ string, _ []*kgo.Record) (clickhouse.Inserted, error) {
 			if attempts++; attempts == 1 {
 				close(reached)
 			}

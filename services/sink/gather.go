@@ -11,6 +11,7 @@ const (
 	closedByRows     = "rows"
 	closedByBytes    = "bytes"
 	closedByAge      = "age"
+	closedByEnd      = "end"
 	closedByRecovery = "recovery"
 )
 
@@ -30,6 +31,11 @@ func (w *worker) collect() (due string, err error) {
 			arrival := &w.spill[0]
 			for len(arrival.records) > 0 {
 				record := arrival.records[0]
+				if w.run.ends(record.Offset) {
+					w.gather.to = w.run.Until
+					w.spill = nil
+					return w.atEnd(), nil
+				}
 				if due := w.full(costOf(record)); due != "" && !record.Attrs.IsControl() {
 					return due, nil
 				}
@@ -40,6 +46,10 @@ func (w *worker) collect() (due string, err error) {
 					return "", err
 				}
 				arrival.records = arrival.records[1:]
+				if w.run.ends(w.gather.to) {
+					w.spill = nil
+					return w.atEnd(), nil
+				}
 				if due := w.full(1); due != "" {
 					return due, nil
 				}
@@ -54,6 +64,14 @@ func (w *worker) collect() (due string, err error) {
 		return closedByAge, nil
 	}
 	return "", err
+}
+
+// atEnd closes what there is at the end of the run.
+func (w *worker) atEnd() (due string) {
+	if len(w.gather.records) > 0 {
+		return closedByEnd
+	}
+	return ""
 }
 
 // full tells whether the batch has no room for that much more. A batch takes
@@ -81,6 +99,9 @@ func (w *worker) closeBatch(why string) (*batch, error) {
 // nextBatch waits for a batch to close.
 func (w *worker) nextBatch(ctx context.Context) (*batch, error) {
 	for {
+		if w.run.ends(w.position) {
+			return nil, errAtEnd
+		}
 		if w.stopRequested() {
 			return nil, errStopped
 		}
@@ -92,13 +113,16 @@ func (w *worker) nextBatch(ctx context.Context) (*batch, error) {
 			return w.closeBatch(due)
 		}
 		if len(w.gather.records) == 0 && w.gather.to > w.position {
-			// Nothing but ends of transactions has come. Standing before them for
-			// ever would look like a gap once retention has emptied the partition.
+			// Nothing but ends of transactions, or records without rows, has come.
+			// Standing before them for ever would look like a gap once retention has
+			// emptied the partition.
 			if err := w.commit(ctx, w.gather.to, nil); err != nil {
 				return nil, err
 			}
+			w.queue.release(w.gather.bytes)
 			w.position = w.gather.to
 			w.gather.begin(w.position)
+			continue
 		}
 		// Without records only an arrival can make the batch due.
 		var aged <-chan time.Time
@@ -149,9 +173,9 @@ func (w *worker) reread(ctx context.Context) (*batch, *intent, error) {
 	}
 	in := w.open
 	w.intentAt.Store(in.At)
-	if in.Target != w.service.target() {
+	if in.Target != w.shard.target() {
 		return nil, nil, fmt.Errorf("%s [%d,%d): the open intent is for the table %s, this sink writes to %s: run one that writes there until the intent is settled",
-			w.subject(), in.from, in.To, in.Target, w.service.target())
+			w.subject(), in.from, in.To, in.Target, w.shard.target())
 	}
 	w.log.Info("an earlier owner left an intent open", "from", in.from, "to", in.To, "rows", in.Records, "attempt", in.Attempt)
 	for w.gather.to < in.To {

@@ -50,7 +50,7 @@ func (w *worker) send(ctx context.Context, b *batch, in *intent) (clickhouse.Ins
 	ctx, cancel := context.WithTimeout(ctx, s.options.Config.InsertTimeout)
 	defer cancel()
 	started := time.Now()
-	inserted, err := s.table.Insert(ctx, in.token(s.topic, w.partition), &recordRows{records: b.rows})
+	inserted, err := w.shard.table.Insert(ctx, in.token(s.topic, w.partition, w.run), b.rows)
 	s.metrics.insertSeconds.WithLabelValues(outcome(inserted, err)).Observe(time.Since(started).Seconds())
 	return inserted, err
 }

@@ -32,6 +32,7 @@ type metadata struct {
 	// made anew. Empty on brokers without ids.
 	Topic  string  `json:"topic,omitempty"`
 	Intent *intent `json:"intent,omitempty"` // nil: nothing is under way
+	Run    *run    `json:"run,omitempty"`    // nil: the sink has no end
 }
 
 // hash is the first 128 bits of a SHA-256, as hexadecimal digits in text.
@@ -105,8 +106,15 @@ func decodeMetadata(offset int64, text string) (metadata, error) {
 
 // token names one attempt at one batch. Whoever attempts the same has the same
 // token, so that the server keeps the first and drops the others.
-func (i *intent) token(topic string, partition int32) string {
+//
+// A further run over the same records is other work: without its id in the
+// token the server would drop what it inserts.
+func (i *intent) token(topic string, partition int32, r *run) string {
 	var b bytes.Buffer
+	if r != nil {
+		b.WriteString(r.ID)
+		b.WriteByte(0)
+	}
 	b.WriteString(topic)
 	b.WriteByte(0)
 	for _, number := range []int64{int64(partition), i.from, i.To, int64(i.Attempt)} {

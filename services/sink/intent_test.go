@@ -25,7 +25,7 @@ func sampleMetadata() metadata {
 // What is committed is read by other versions: the text must not change.
 func TestMetadataGolden(t *testing.T) {
 	var got strings.Builder
-	for _, m := range []metadata{sampleMetadata(), {Topic: "0123456789abcdef0123456789abcdef"}, {}} {
+	for _, m := range []metadata{sampleMetadata(), {Topic: "0123456789abcdef0123456789abcdef"}, {}, {Run: &run{ID: "r1", Until: 7}}} {
 		text, err := m.encode()
 		require.NoError(t, err)
 		got.WriteString(text + "\n")
@@ -33,7 +33,7 @@ func TestMetadataGolden(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, m, decoded)
 	}
-	got.WriteString(sampleMetadata().Intent.token("normalized", 3) + "\n")
+	got.WriteString(sampleMetadata().Intent.token("normalized", 3, nil) + "\n")
 	golden := filepath.Join("testdata", "metadata.golden")
 	if *update {
 		require.NoError(t, os.MkdirAll("testdata", 0o755))
@@ -82,13 +82,14 @@ func TestTokenTellsAttemptsApart(t *testing.T) {
 	} {
 		i := *sampleMetadata().Intent
 		change(&i)
-		seen[i.token("a", 1)] = true
+		seen[i.token("a", 1, nil)] = true
 	}
 	i := sampleMetadata().Intent
-	seen[i.token("b", 1)], seen[i.token("a", 2)] = true, true
+	seen[i.token("b", 1, nil)], seen[i.token("a", 2, nil)] = true, true
 	require.Len(t, seen, 7)
 	i.Target, i.At = "other", 1 // where and when are not what
-	require.True(t, seen[i.token("a", 1)])
+	require.True(t, seen[i.token("a", 1, nil)])
+	require.False(t, seen[i.token("a", 1, &run{ID: "r", Until: 5})], "another run is other work")
 }
 
 func FuzzDecodeMetadata(f *testing.F) {
@@ -107,7 +108,7 @@ func FuzzRowID(f *testing.F) {
 	row := event.Row{WorkspaceID: "w", SourceID: "s", ID: "an id", RawLog: []byte("x")}
 	f.Add(topics.AppendNormalized(nil, &row))
 	f.Fuzz(func(t *testing.T, value []byte) {
-		id, err := rowID(value)
+		id, err := (eventTable{}).RowID(value)
 		var decoded event.Row
 		if topics.DecodeNormalized(value, &decoded) == nil && err == nil && id != decoded.ID {
 			// Protocol Buffers let a field come twice; the encoder never does that.

@@ -41,7 +41,8 @@ type bench struct {
 	months   int // how many months the rows spread over; 0: one
 	config   config.Sink
 	accept   bool
-	wrap     func(database) database
+	wrap     func(table) table
+	adjust   func(*Options)
 }
 
 var receivedAt = uint32(time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC).Unix())
@@ -132,7 +133,7 @@ type running struct {
 
 func (b *bench) options(hook func(int32, Step) error) Options {
 	return Options{
-		Config: b.config, ClickHouse: b.clickhouse(), Topics: b.names, Group: b.group, AcceptGap: b.accept,
+		Config: b.config, ClickHouse: b.clickhouse(), Topic: b.names.Normalized, Rows: Events, Group: b.group, AcceptGap: b.accept,
 		Client: []kgo.Opt{
 			kgo.SeedBrokers(b.brokers...), kgo.SessionTimeout(6 * time.Second), kgo.HeartbeatInterval(200 * time.Millisecond),
 			kgo.FetchMaxWait(100 * time.Millisecond),
@@ -144,11 +145,13 @@ func (b *bench) options(hook func(int32, Step) error) Options {
 func (b *bench) start(hook func(int32, Step) error) *running {
 	b.t.Helper()
 	options := b.options(hook)
+	if b.adjust != nil {
+		b.adjust(&options)
+	}
 	service, err := New(options)
 	require.NoError(b.t, err)
 	if b.wrap != nil {
-		service.database = b.wrap(service.database)
-		service.table = service.database
+		service.shards[0].table = b.wrap(service.shards[0].table)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{b: b, service: service, health: options.Health.(*recorder), cancel: cancel, done: make(chan struct{})}

@@ -64,7 +64,7 @@ func newMetrics(registry prometheus.Registerer, s *Service) (*metrics, error) {
 		stopped:         prometheus.NewGauge(gauge("stopped_partitions", "Assigned partitions that stand still until someone acts.")),
 		assigned:        prometheus.NewGauge(gauge("assigned_partitions", "Partitions assigned to this instance.")),
 	}
-	for _, closed := range []string{closedByRows, closedByBytes, closedByAge, closedByRecovery} {
+	for _, closed := range []string{closedByRows, closedByBytes, closedByAge, closedByEnd, closedByRecovery} {
 		m.batches.WithLabelValues(closed)
 	}
 	for _, outcome := range []string{outcomeProven, outcomeDuplicate, outcomeNotSent, outcomeUnknown} {
@@ -77,6 +77,8 @@ func newMetrics(registry prometheus.Registerer, s *Service) (*metrics, error) {
 		m.failures.WithLabelValues(step, failedTransient)
 		m.failures.WithLabelValues(step, failedMending)
 	}
+	// One process may run a sink for each of several topics.
+	registry = prometheus.WrapRegistererWith(prometheus.Labels{"topic": s.topic}, registry)
 	var problems []error
 	for _, collector := range []prometheus.Collector{
 		m.rows, m.batches, m.insertSeconds, m.proven, m.recovered, m.reattempts, m.duplicates, m.failures,

@@ -72,7 +72,7 @@ func (h clientHook) OnNewClient(client *kgo.Client) {
 // OnGroupManageError tells of trouble with the group; the client joins again by
 // itself.
 func (h clientHook) OnGroupManageError(err error) {
-	h.s.report(componentKafka, fmt.Errorf("group %s: %w", h.s.options.Group, err))
+	h.s.report(h.s.kafka, fmt.Errorf("group %s: %w", h.s.options.Group, err))
 }
 
 // poll hands fetched records to their workers until ctx is done.
@@ -117,7 +117,7 @@ func (s *Service) fetchErrors(ctx context.Context, fetches kgo.Fetches) (pause b
 			s.outOfRange(ctx, partition)
 		default:
 			pause = true
-			s.report(componentKafka, fmt.Errorf("fetch %s/%d: %w", topic, partition, err))
+			s.report(s.kafka, fmt.Errorf("fetch %s/%d: %w", topic, partition, err))
 		}
 	})
 	return pause, ended
@@ -134,7 +134,7 @@ func (s *Service) outOfRange(ctx context.Context, partition int32) {
 	next := w.queue.nextOffset()
 	start, err := s.startPolicy().Decide(ctx, s.client, s.options.Group, kafka.Positions{s.topic: {partition: next}})
 	if err != nil {
-		s.report(componentKafka, err) // it is fetched again, and comes back here
+		s.report(s.kafka, err) // it is fetched again, and comes back here
 		return
 	}
 	for _, gap := range start.Gaps {
@@ -164,7 +164,7 @@ func (s *Service) watchLag(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.report(componentKafka, err)
+		s.report(s.kafka, err)
 		own := s.workerNumbers()
 		s.metrics.lag.Reset()
 		for _, lag := range lags {

@@ -15,7 +15,6 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/clickhouse"
 	"github.com/auditstream/auditstream/pkg/config"
-	"github.com/auditstream/auditstream/topics"
 )
 
 // Health is told how the parts the sink depends on are.
@@ -25,19 +24,32 @@ type Health interface {
 	Forget(component string)
 }
 
-// Components of Health.
-const (
-	componentKafka      = "sink kafka"
-	componentClickHouse = "sink clickhouse"
-)
+// Expand gives the rows of one record, each as a record with that row's
+// encoding as its value. They must be the same whenever it is asked. It is
+// called by one goroutine at a time.
+type Expand func(record *kgo.Record) ([]*kgo.Record, error)
 
-// Options of a sink. Topics, Group, Client, Log, Registerer and Health are required.
+// Options of a sink. Topic, Rows, Group, Client, Log, Registerer and Health are required.
 type Options struct {
+	// Name of the sink in logs and Health; "" is "sink".
+	Name       string
 	Config     config.Sink
 	ClickHouse config.ClickHouse
-	Topics     topics.Names
-	Group      string
-	Client     []kgo.Opt // how to reach the brokers; the group's options are set here
+	Topic      string
+	// Rows are what the topic's records become: Events, say.
+	Rows Rows
+	// NewExpand, for a topic whose records are not rows as they are, makes what
+	// each partition turns them into rows with.
+	NewExpand func() Expand
+	// Bounded ends Run when every partition is at the end of the run that
+	// CommitRun has recorded for the group.
+	Bounded bool
+	// Replace lets rows take the place of those with the same ids: what is in the
+	// table says nothing about whether an insert of this sink has arrived, and is
+	// not looked for. An insert whose outcome is unknown is made again.
+	Replace bool
+	Group   string
+	Client  []kgo.Opt // how to reach the brokers; the group's options are set here
 	// AcceptGap goes on where records are known to be missing.
 	AcceptGap  bool
 	Log        *slog.Logger
@@ -46,14 +58,6 @@ type Options struct {
 	// Hook is for tests: it runs between the durable steps of a partition, and an
 	// error makes the whole sink stop there as if it had crashed.
 	Hook func(partition int32, step Step) error
-}
-
-// database is the table and what its start needs.
-type database interface {
-	table
-	Prepare(ctx context.Context) error
-	Empty(ctx context.Context) (bool, error)
-	Close() error
 }
 
 const (
@@ -75,8 +79,7 @@ type Service struct {
 	topic     string
 	log       *slog.Logger
 	metrics   *metrics
-	database  database
-	table     table
+	shards    []*shard
 	client    *kgo.Client
 	committer committer
 	inserts   chan struct{} // one token for each insert under way
@@ -88,6 +91,8 @@ type Service struct {
 	stopped map[int32]bool
 	fetched map[int32]string // metadata of the offsets that were fetched last
 
+	kafka, clickhouse string // components of Health
+
 	failed   chan struct{} // closed when Run must end at once
 	failOnce sync.Once
 	failure  error
@@ -95,9 +100,13 @@ type Service struct {
 
 // New checks everything that can be checked without a server.
 func New(options Options) (*Service, error) {
+	if options.Name == "" {
+		options.Name = "sink"
+	}
 	s := &Service{
 		options: options,
-		topic:   options.Topics.Normalized,
+		topic:   options.Topic,
+		kafka:   options.Name + " kafka", clickhouse: options.Name + " clickhouse",
 		now:     time.Now,
 		workers: make(map[int32]*worker),
 		stopped: make(map[int32]bool),
@@ -107,18 +116,18 @@ func New(options Options) (*Service, error) {
 	if err := s.validate(); err != nil {
 		return nil, fmt.Errorf("sink: %w", err)
 	}
-	s.log = options.Log.With("stage", "sink")
+	s.log = options.Log.With("stage", options.Name)
 	s.inserts = make(chan struct{}, options.Config.Inserts)
 	var err error
 	if s.metrics, err = newMetrics(options.Registerer, s); err != nil {
 		return nil, fmt.Errorf("sink: %w", err)
 	}
-	opened, err := clickhouse.OpenTable(options.ClickHouse, options.Log)
+	opened, err := options.Rows(options.ClickHouse, options.Log)
 	if err != nil {
 		return nil, fmt.Errorf("sink: %w", err)
 	}
-	s.database, s.table = opened, opened
-	options.Health.Expect(componentKafka, componentClickHouse)
+	s.shards = []*shard{{number: 0, table: opened}}
+	options.Health.Expect(s.kafka, s.clickhouse)
 	return s, nil
 }
 
@@ -130,7 +139,7 @@ func (s *Service) validate() error {
 			problems = append(problems, fmt.Errorf(format, arguments...))
 		}
 	}
-	require(o.Topics.Normalized != "", "no topic given")
+	require(o.Topic != "" && o.Rows != nil, "no topic or rows given")
 	require(o.Group != "", "no group given")
 	require(o.Log != nil && o.Registerer != nil && o.Health != nil, "log, registerer and health are required")
 	require(c.BatchRows >= 1 && c.BatchRows <= config.MaxBatchRows, "sink.batchRows: %d is not in 1..%d", c.BatchRows, config.MaxBatchRows)
@@ -142,25 +151,22 @@ func (s *Service) validate() error {
 	require(c.Backoff > 0, "sink.backoff: must be above zero")
 	_, err := metadata{Topic: "0123456789abcdef0123456789abcdef", Intent: &intent{
 		To: 1<<63 - 1, Records: 1 << 31, Attempt: 1 << 31, Target: s.targetOf(o.ClickHouse), At: 1 << 40,
-	}}.encode()
+	}, Run: &run{ID: "0123456789abcdef0123456789abcdef", Until: 1<<63 - 1}}.encode()
 	problems = append(problems, err)
 	return errors.Join(problems...)
 }
 
-// target names the shard and the table that partitions write to.
-func (s *Service) target() string { return "0/" + s.table.Name() }
-
 func (s *Service) targetOf(cfg config.ClickHouse) string {
 	database, table := clickhouse.TableName(cfg)
-	return "0/" + database + "." + table
+	return (&shard{}).name(database + "." + table)
 }
 
-// Run works until ctx is done. It then takes no new work, finishes the inserts
+// Run works until ctx is done, or a bounded sink is at its end. It then takes no new work, finishes the inserts
 // under way within a bounded time and returns nil, or an *OpenError when a
 // batch could not be finished. A table that can't be written exactly once is
 // an error at once.
 func (s *Service) Run(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, s.database.Close()) }()
+	defer func() { err = errors.Join(err, s.closeTables()) }()
 	if err := s.prepareTable(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // asked to stop before it began
@@ -175,6 +181,12 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	background.Go(func() { s.watchLag(ctx) })
+	if s.options.Bounded {
+		background.Go(func() {
+			s.awaitEnd(ctx)
+			cancel()
+		})
+	}
 	background.Go(func() {
 		select {
 		case <-s.failed:
@@ -194,8 +206,8 @@ func (s *Service) prepareTable(ctx context.Context) error {
 	spacing.InitialInterval = s.options.Config.Backoff
 	spacing.MaxInterval = longestBackoff
 	for {
-		err := s.database.Prepare(ctx)
-		s.report(componentClickHouse, err)
+		err := s.prepareShards(ctx)
+		s.report(s.clickhouse, err)
 		var unfit *clickhouse.UnfitError
 		if err == nil || errors.As(err, &unfit) || ctx.Err() != nil {
 			return err

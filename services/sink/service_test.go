@@ -121,11 +121,11 @@ func TestTokenWithoutRows(t *testing.T) {
 
 // faulty is a table whose inserts fail in a chosen way.
 type faulty struct {
-	database
-	insert func(ctx context.Context, token string, rows clickhouse.Rows) (clickhouse.Inserted, error)
+	table
+	insert func(ctx context.Context, token string, rows []*kgo.Record) (clickhouse.Inserted, error)
 }
 
-func (f *faulty) Insert(ctx context.Context, token string, rows clickhouse.Rows) (clickhouse.Inserted, error) {
+func (f *faulty) Insert(ctx context.Context, token string, rows []*kgo.Record) (clickhouse.Inserted, error) {
 	return f.insert(ctx, token, rows)
 }
 
@@ -135,8 +135,8 @@ func TestUnknownOutcome(t *testing.T) {
 			b := kfake(t, 1)
 			b.produce(0, 500)
 			var faults atomic.Int32
-			b.wrap = func(inner database) database {
-				return &faulty{inner, func(ctx context.Context, token string, rows clickhouse.Rows) (clickhouse.Inserted, error) {
+			b.wrap = func(inner table) table {
+				return &faulty{inner, func(ctx context.Context, token string, rows []*kgo.Record) (clickhouse.Inserted, error) {
 					if n := faults.Add(1); n%2 == 0 {
 						return inner.Insert(ctx, token, rows)
 					}
@@ -159,9 +159,9 @@ func TestLateInsertOfADeadOwnerIsDropped(t *testing.T) {
 	b := kfake(t, 1)
 	b.produce(0, 100)
 	var late func() error
-	b.wrap = func(inner database) database {
-		return &faulty{inner, func(_ context.Context, token string, rows clickhouse.Rows) (clickhouse.Inserted, error) {
-			own, err := clickhouse.OpenTable(b.clickhouse(), nil)
+	b.wrap = func(inner table) table {
+		return &faulty{inner, func(_ context.Context, token string, rows []*kgo.Record) (clickhouse.Inserted, error) {
+			own, err := Events(b.clickhouse(), nil)
 			require.NoError(t, err)
 			require.NoError(t, own.Prepare(t.Context()))
 			late = func() error {
@@ -298,8 +298,8 @@ func TestMemoryIsBoundedWhileTheTableIsAway(t *testing.T) {
 	var away atomic.Bool
 	away.Store(true)
 	var most atomic.Int64
-	b.wrap = func(inner database) database {
-		return &faulty{inner, func(ctx context.Context, token string, rows clickhouse.Rows) (clickhouse.Inserted, error) {
+	b.wrap = func(inner table) table {
+		return &faulty{inner, func(ctx context.Context, token string, rows []*kgo.Record) (clickhouse.Inserted, error) {
 			if away.Load() {
 				return clickhouse.Inserted{}, &clickhouse.InsertError{Err: errors.New("connection refused")}
 			}
@@ -312,7 +312,7 @@ func TestMemoryIsBoundedWhileTheTableIsAway(t *testing.T) {
 		}
 	}
 	r := b.start(nil)
-	r.wantIll(componentClickHouse, "connection refused")
+	r.wantIll("sink clickhouse", "connection refused")
 	quiet := 0
 	require.Eventually(t, func() bool {
 		held := int64(r.service.bufferedBytes())
@@ -333,13 +333,13 @@ func TestMemoryIsBoundedWhileTheTableIsAway(t *testing.T) {
 func TestStopWhileTheTableIsAwayIsAnError(t *testing.T) {
 	b := kfake(t, 1)
 	b.produce(0, 10)
-	b.wrap = func(inner database) database {
-		return &faulty{inner, func(context.Context, string, clickhouse.Rows) (clickhouse.Inserted, error) {
+	b.wrap = func(inner table) table {
+		return &faulty{inner, func(context.Context, string, []*kgo.Record) (clickhouse.Inserted, error) {
 			return clickhouse.Inserted{}, &clickhouse.InsertError{Err: errors.New("connection refused")}
 		}}
 	}
 	r := b.start(nil)
-	r.wantIll(componentClickHouse, "connection refused")
+	r.wantIll("sink clickhouse", "connection refused")
 	var open *OpenError
 	require.ErrorAs(t, r.stop(), &open)
 	require.Equal(t, []int32{0}, open.Partitions)

@@ -18,6 +18,9 @@ import (
 // is tried again.
 func (w *worker) settle(ctx context.Context, b *batch, in *intent) error {
 	s := w.service
+	if s.options.Replace {
+		return w.replace(ctx, b, in)
+	}
 	answered := false
 	for try := w.tries("settle", b); ; {
 		missing, err := w.missing(ctx, b)
@@ -51,7 +54,7 @@ func (w *worker) settle(ctx context.Context, b *batch, in *intent) error {
 				return err
 			}
 			s.metrics.reattempts.Inc()
-		} else if s.table.HasViews() {
+		} else if w.shard.table.HasViews() {
 			// A view drops a repeated block by the same token, and so must get all
 			// of it: the table may have its part while the view has not.
 			send.rows = b.rows
@@ -74,13 +77,13 @@ func (w *worker) settle(ctx context.Context, b *batch, in *intent) error {
 // to live does not count: the table removes it at any moment, and it would be
 // inserted for ever.
 func (w *worker) missing(ctx context.Context, b *batch) ([]*kgo.Record, error) {
-	keys, expiries, err := keysOf(b.rows)
+	keys, expiries, err := w.shard.table.Keys(b.rows)
 	if err != nil {
 		return nil, err
 	}
 	lookCtx, cancel := context.WithTimeout(ctx, w.service.options.Config.InsertTimeout)
 	defer cancel()
-	present, err := w.service.table.Present(lookCtx, keys)
+	present, err := w.shard.table.Present(lookCtx, keys)
 	if err != nil {
 		return nil, fmt.Errorf("rows of %s [%d,%d): %w", w.subject(), b.from, b.to, err)
 	}

@@ -47,13 +47,13 @@ func (t *tries) again(ctx context.Context, err error) error {
 	w.service.metrics.failures.WithLabelValues(t.step, kind).Inc()
 	switch {
 	case t.batch == nil:
-		w.service.report(componentKafka, err)
+		w.service.report(w.service.kafka, err)
 	case kind == failedMending:
 		w.standing = true
 		w.service.partitionStopped(w, &BatchError{Topic: w.service.topic, Partition: w.partition,
 			From: t.batch.from, To: t.batch.to, Step: t.step, Err: err})
 	default:
-		w.service.report(componentClickHouse, err)
+		w.service.report(w.service.clickhouse, err)
 	}
 	w.log.Debug("a step failed and is tried again", "step", t.step, "kind", kind, "error", err)
 	stopping := w.stopping
@@ -77,11 +77,11 @@ func (t *tries) again(ctx context.Context, err error) error {
 // succeeded says that the step went well.
 func (t *tries) succeeded() {
 	if t.batch == nil {
-		t.w.service.report(componentKafka, nil)
+		t.w.service.report(t.w.service.kafka, nil)
 		return
 	}
 	t.backoff.Reset()
-	t.w.service.report(componentClickHouse, nil)
+	t.w.service.report(t.w.service.clickhouse, nil)
 	if t.w.standing {
 		t.w.standing = false
 		t.w.service.partitionGoesOn(t.w)

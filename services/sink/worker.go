@@ -7,26 +7,14 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
-
-	"github.com/auditstream/auditstream/pkg/clickhouse"
 )
-
-// table is where rows go; *clickhouse.Table in production.
-type table interface {
-	// Insert sends the rows as one block under the token.
-	Insert(ctx context.Context, token string, rows clickhouse.Rows) (clickhouse.Inserted, error)
-	// Present tells which rows are there, as the parts are.
-	Present(ctx context.Context, keys []clickhouse.RowKey) ([]bool, error)
-	// Name is database and table.
-	Name() string
-	// HasViews reports materialized views behind the table.
-	HasViews() bool
-}
 
 var (
 	// errStopped ends a worker whose partition goes to another owner, or whose
 	// process ends: it takes no new work and tries nothing again.
 	errStopped = errors.New("the partition's worker was stopped")
+	// errAtEnd ends a worker whose partition is at the end of its run.
+	errAtEnd = errors.New("the partition is at the end of the run")
 	// errAbandoned is a fail point that was reached in a test.
 	errAbandoned = errors.New("abandoned at a fail point")
 )
@@ -48,6 +36,7 @@ const (
 // deliver; nothing else touches its batch, its position or its commits.
 type worker struct {
 	service   *Service
+	shard     *shard // where all rows of the partition go
 	partition int32
 	queue     *queue
 	log       *slog.Logger
@@ -57,6 +46,7 @@ type worker struct {
 	shrunk   bool    // part of the open intent's range is known to be gone, and that is accepted
 
 	topicID string // of the assignment; goes into every commit
+	run     *run   // of a bounded sink; goes into every commit
 
 	gather *gatherer
 	spill  []arrival // taken from the queue, not in a batch yet
@@ -127,8 +117,8 @@ func (w *worker) deliver(ctx context.Context) error {
 	}
 }
 
-// run is the worker's goroutine.
-func (w *worker) run() {
+// work is the worker's goroutine.
+func (w *worker) work() {
 	defer close(w.done)
 	defer w.cancel()
 	err := w.deliver(w.ctx)
@@ -170,7 +160,7 @@ func (w *worker) stopRequested() bool {
 func (w *worker) intend(b *batch) *intent {
 	return &intent{
 		from: b.from, To: b.to, Records: len(b.records), IDs: b.ids, Attempt: 1,
-		Target: w.service.target(), At: w.service.now().Unix(),
+		Target: w.shard.target(), At: w.service.now().Unix(),
 	}
 }
 

@@ -117,7 +117,7 @@ func sinkRate(ctx context.Context, o options, table config.ClickHouse, conn driv
 			return err
 		}
 		stage, err := sink.New(sink.Options{
-			Config: settings, ClickHouse: table, Topics: b.names, Group: "bench", Client: client,
+			Config: settings, ClickHouse: table, Topic: b.names.Normalized, Rows: sink.Events, Group: "bench", Client: client,
 			Log: o.log, Registerer: prometheus.NewRegistry(), Health: telemetry.NewHealth(o.log),
 		})
 		if err != nil {

@@ -50,7 +50,7 @@ func NewStage(ctx context.Context, stage config.Command, cfg config.Config, opti
 			return task, err
 		}
 		made, err := sink.New(sink.Options{
-			Config: cfg.Sink, ClickHouse: cfg.ClickHouse, Topics: cfg.Topics.Names(),
+			Config: cfg.Sink, ClickHouse: cfg.ClickHouse, Topic: cfg.Topics.Names().Normalized, Rows: sink.Events,
 			Group: cfg.Kafka.Group + "-sink", Client: client, AcceptGap: cfg.Kafka.AcceptGap,
 			Log: log, Registerer: options.Registry, Health: options.Health, Hook: atSinkStep,
 		})
