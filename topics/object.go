@@ -56,8 +56,17 @@ type Object struct {
 	Splitting Splitting `json:"splitting,omitempty"`
 	// Inside is what SplitValues has entered at this position.
 	Inside Inside `json:"inside,omitempty"`
+	// Run is what the links of a chain hand on; none in an announcement.
+	Run Run `json:"run,omitzero"`
 	// Attempt counts the tries of this piece of work that came to nothing.
 	Attempt int `json:"attempt,omitempty"`
+}
+
+// Run is one way through an object, from an announcement to the last line.
+type Run struct {
+	Line       int64 `json:"line,omitempty"`       // where it began
+	Offset     int64 `json:"offset,omitempty"`     // of the announcement
+	ReceivedAt int64 `json:"receivedAt,omitempty"` // ms, once the store has said so
 }
 
 // Splitting is how an object's bytes become lines.

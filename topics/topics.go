@@ -11,11 +11,12 @@ const (
 	Raw        = "raw"
 	Normalized = "normalized"
 	DeadLetter = "deadletter"
+	Ledger     = "ledger"
 )
 
-// Names are the four topics' full names.
+// Names are the topics' full names.
 type Names struct {
-	Objects, Raw, Normalized, DeadLetter string
+	Objects, Raw, Normalized, DeadLetter, Ledger string
 }
 
 // NewNames puts prefix (which may be empty) before each topic's name.
@@ -25,6 +26,7 @@ func NewNames(prefix string) Names {
 		Raw:        prefix + Raw,
 		Normalized: prefix + Normalized,
 		DeadLetter: prefix + DeadLetter,
+		Ledger:     prefix + Ledger,
 	}
 }
 

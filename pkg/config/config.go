@@ -90,6 +90,7 @@ type Topics struct {
 	Raw        Topic `koanf:"raw"`
 	Normalized Topic `koanf:"normalized"`
 	DeadLetter Topic `koanf:"deadletter"`
+	Ledger     Topic `koanf:"ledger"`
 }
 
 // Topic is what differs from topic to topic.
@@ -250,9 +251,11 @@ type Sink struct {
 
 // ClickHouse is how to reach the table.
 type ClickHouse struct {
-	Addresses    []string      `koanf:"addresses"` // host:port of the native protocol; empty: the embedded engine (`up`)
-	Database     string        `koanf:"database"`
-	Table        string        `koanf:"table"`
+	Addresses []string `koanf:"addresses"` // host:port of the native protocol; empty: the embedded engine (`up`)
+	Database  string   `koanf:"database"`
+	Table     string   `koanf:"table"`
+	// ObjectsTable is where the ledger of objects goes.
+	ObjectsTable string        `koanf:"objectsTable"`
 	Username     string        `koanf:"username"`
 	Password     Secret        `koanf:"password"`
 	PasswordFile string        `koanf:"passwordFile"`

@@ -2,10 +2,10 @@ package config
 
 import "github.com/auditstream/auditstream/topics"
 
-// Names are the four topics' names.
+// Names are the topics' names.
 func (t Topics) Names() topics.Names { return topics.NewNames(t.Prefix) }
 
-// Settings are how the four topics are made. The line limit and each topic's
+// Settings are how the topics are made. The line limit and each topic's
 // max.message.bytes are set together, so that a line that is accepted can
 // always be carried.
 func (t Topics) Settings() []topics.Settings {
@@ -26,5 +26,6 @@ func (t Topics) Settings() []topics.Settings {
 		settings(names.Raw, t.Raw, false, topics.MaxMessageBytes(limit)),
 		settings(names.Normalized, t.Normalized, false, topics.MaxNormalizedBytes(limit)),
 		settings(names.DeadLetter, t.DeadLetter, false, topics.MaxMessageBytes(limit)),
+		settings(names.Ledger, t.Ledger, false, topics.RecordOverhead),
 	}
 }

@@ -133,6 +133,7 @@ func (c *checker) topics(t *Topics) {
 		{"topics.raw", t.Raw},
 		{"topics.normalized", t.Normalized},
 		{"topics.deadletter", t.DeadLetter},
+		{"topics.ledger", t.Ledger},
 	} {
 		c.number(one.key+".partitions", int(one.topic.Partitions), 1, 10_000)
 		c.duration(one.key+".retention", one.topic.Retention, time.Minute, century)

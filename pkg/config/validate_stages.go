@@ -109,6 +109,7 @@ func (c *checker) clickHouse(h *ClickHouse) {
 	for _, one := range []struct{ key, value string }{
 		{"clickhouse.database", h.Database},
 		{"clickhouse.table", h.Table},
+		{"clickhouse.objectsTable", h.ObjectsTable},
 	} {
 		switch {
 		case one.value == "":
@@ -116,6 +117,9 @@ func (c *checker) clickHouse(h *ClickHouse) {
 		case !tableName.MatchString(one.value):
 			c.problem(one.key, "%q may hold letters, digits and '_' only, and doesn't begin with a digit", one.value)
 		}
+	}
+	if h.Table != "" && h.ObjectsTable == h.Table {
+		c.problem("clickhouse.objectsTable", "%q is clickhouse.table too", h.Table)
 	}
 	if h.Username == "" {
 		c.problem("clickhouse.username", "missing")

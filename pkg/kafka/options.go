@@ -115,6 +115,7 @@ func RecordSizes(names topics.Names, lineLimit int64) []kgo.Opt {
 		names.Raw:        clamp(topics.MaxMessageBytes(lineLimit)),
 		names.Normalized: clamp(topics.MaxNormalizedBytes(lineLimit)),
 		names.DeadLetter: clamp(topics.MaxMessageBytes(lineLimit)),
+		names.Ledger:     clamp(topics.RecordOverhead),
 	}
 	// One record must fit beside what is buffered already.
 	buffered := max(256*mebibyte, 2*int(topics.MaxNormalizedBytes(lineLimit)))

@@ -128,7 +128,7 @@ func describe(w io.Writer, pipeline *stack.Stack) error {
 		Bucket:    cfg.Sources[0].Bucket,
 		Prefix:    cfg.Sources[0].Prefix,
 		Brokers:   strings.Join(cfg.Kafka.Brokers, ", "),
-		Topics:    strings.Join([]string{names.Objects, names.Raw, names.Normalized, names.DeadLetter}, ", "),
+		Topics:    strings.Join([]string{names.Objects, names.Raw, names.Normalized, names.DeadLetter, names.Ledger}, ", "),
 	})
 	if err != nil {
 		return fmt.Errorf("print where everything is: %w", err)
