@@ -137,18 +137,24 @@ type record struct {
 // records reads all of them, whatever is wrong with one.
 func (m *Message) records(raw []jsontext.Value, wraps int) error {
 	var problems []error
+	untold := 0
 	for i, text := range raw {
-		if err := m.record(text, wraps); err != nil {
+		err := m.record(text, wraps)
+		switch {
+		case err == nil:
+		case len(problems) < mostProblems:
 			problems = append(problems, fmt.Errorf("record %d: %w", i, err))
+		default:
+			untold++
 		}
-		if len(problems) == mostProblems {
-			break
-		}
+	}
+	if untold > 0 {
+		problems = append(problems, fmt.Errorf("%w: %d more records", ErrNone, untold))
 	}
 	return errors.Join(problems...)
 }
 
-// mostProblems of one body are told.
+// mostProblems of one body are told; every record is read all the same.
 const mostProblems = 5
 
 func (m *Message) record(text jsontext.Value, wraps int) error {

@@ -2,6 +2,7 @@ package notification_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -148,6 +149,30 @@ func TestWhatIsNoNotification(t *testing.T) {
 	require.ErrorIs(t, err, notification.ErrNone)
 	require.ErrorContains(t, err, "record 0")
 	require.Len(t, m.Events, 1)
+}
+
+// However many records of a body are none, those after them are read, and the
+// text of the error stays short.
+func TestNoNumberOfBadRecordsHidesAGoodOne(t *testing.T) {
+	var all []string
+	for i := range 200 {
+		all = append(all, `{"eventSource":"aws:ses"}`)
+		if i%50 == 49 {
+			all = append(all, s3Record("ObjectCreated:Put", fmt.Sprintf("k%d", i), "1", ""))
+		}
+	}
+	for name, body := range map[string]string{"direct": records(all...), "SNS": sns(records(all...))} {
+		m, err := notification.Parse([]byte(body))
+		require.ErrorIs(t, err, notification.ErrNone, name)
+		require.ErrorContains(t, err, "record 4: ", name)
+		require.ErrorContains(t, err, "195 more records", name)
+		require.Less(t, len(err.Error()), 1000, name)
+		var keys []string
+		for _, event := range m.Events {
+			keys = append(keys, event.Key)
+		}
+		require.Equal(t, []string{"k49", "k99", "k149", "k199"}, keys, name)
+	}
 }
 
 func TestCorpus(t *testing.T) {
