@@ -27,16 +27,17 @@ type Reason string
 // What can go wrong before a line is there. The value of such a dead letter is
 // the record of `objects`, for ReasonLineTooLong the start of the line.
 const (
-	ReasonObjectMissing     Reason = "object-missing"     // no such object or version
-	ReasonObjectForbidden   Reason = "object-forbidden"   // access denied
-	ReasonObjectChanged     Reason = "object-changed"     // overwritten while it was read
-	ReasonObjectCorrupt     Reason = "object-corrupt"     // does not decompress, or ends too early
-	ReasonObjectArchived    Reason = "object-archived"    // in a class that has to be restored first
-	ReasonObjectTooLarge    Reason = "object-too-large"   // decompresses to more than is allowed
-	ReasonObjectUnavailable Reason = "object-unavailable" // the store failed on it again and again
-	ReasonLineTooLong       Reason = "line-too-long"      // over the line limit
-	ReasonMalformedRecord   Reason = "malformed-record"   // not a record of its topic
-	ReasonUnknownSource     Reason = "unknown-source"     // the source is not in the configuration
+	ReasonObjectMissing     Reason = "object-missing"      // no such object or version
+	ReasonObjectForbidden   Reason = "object-forbidden"    // access denied
+	ReasonObjectChanged     Reason = "object-changed"      // overwritten while it was read
+	ReasonObjectCorrupt     Reason = "object-corrupt"      // does not decompress, or ends too early
+	ReasonObjectArchived    Reason = "object-archived"     // in a class that has to be restored first
+	ReasonObjectTooLarge    Reason = "object-too-large"    // decompresses to more than is allowed
+	ReasonObjectUnavailable Reason = "object-unavailable"  // the store failed on it again and again
+	ReasonObjectWithoutETag Reason = "object-without-etag" // the store does not tell one content of it from another
+	ReasonLineTooLong       Reason = "line-too-long"       // over the line limit
+	ReasonMalformedRecord   Reason = "malformed-record"    // not a record of its topic
+	ReasonUnknownSource     Reason = "unknown-source"      // the source is not in the configuration
 	// ReasonNotANotification is a message of a queue; its value is the body.
 	ReasonNotANotification Reason = "not-a-notification"
 )

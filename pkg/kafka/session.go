@@ -183,6 +183,9 @@ func (s *session) wakeLocked() {
 func (s *session) adjust(ctx context.Context, fetched map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 	start, err := s.t.opts.Start.Decide(ctx, s.client, s.t.opts.Group, Committed(fetched))
 	if err == nil {
+		err = s.t.accept(ctx, start)
+	}
+	if err == nil {
 		err = CommitStart(ctx, s.client, start.Commit)
 	}
 	if err != nil {
@@ -222,6 +225,19 @@ func (t *Transactions) reportGaps(gaps []Gap, decided map[string]map[int32]kgo.O
 		t.reportGap(gap)
 	}
 	t.metrics.stopped.Set(float64(t.health.stoppedPartitions()))
+}
+
+// accept hands the accepted gaps to OnGap. Died after it, the gap is found again.
+func (t *Transactions) accept(ctx context.Context, start Start) error {
+	for _, gap := range start.Gaps {
+		if !gap.Accepted || t.opts.OnGap == nil {
+			continue
+		}
+		if err := t.opts.OnGap(ctx, gap, start.From[gap.Topic][gap.Partition]); err != nil {
+			return fmt.Errorf("before going on after a gap in %s/%d: %w", gap.Topic, gap.Partition, err)
+		}
+	}
+	return nil
 }
 
 func (t *Transactions) reportGap(gap Gap) {

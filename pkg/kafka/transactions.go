@@ -52,6 +52,11 @@ type TransactionOptions struct {
 	// process, with the offset each goes on from. A partition that comes back
 	// after it went away is assigned again. An error is retried.
 	OnAssigned func(ctx context.Context, positions Positions) error
+	// OnGap runs when a gap is accepted, before the group goes on after it at next:
+	// the last moment at which something can be done about what is missing. It may
+	// run again for the same gap, and at the same time as all else. An error keeps
+	// the partition from going on; it is retried.
+	OnGap func(ctx context.Context, gap Gap, next int64) error
 	// OnRevoked runs after partitions have gone to someone else.
 	OnRevoked func(partitions map[string][]int32)
 	// OnAbort runs after a transaction that was not committed: what process

@@ -312,6 +312,9 @@ func (s *session) outOfRange(ctx context.Context, topic string, partition int32)
 	from := make(Positions)
 	from.set(topic, partition, position.Offset)
 	start, err := s.t.opts.Start.Decide(ctx, s.client, s.t.opts.Group, from)
+	if err == nil {
+		err = s.t.accept(ctx, start)
+	}
 	if err != nil {
 		// It is fetched again, and comes back here.
 		s.t.health.setGroup(err)

@@ -171,6 +171,7 @@ func (f *Fetcher) Run(ctx context.Context) error {
 		Horizon:    f.opts.Config.DedupeHorizon, Remember: f.opts.Config.DedupeObjects,
 		Health: f.opts.Health, Logger: f.opts.Log,
 	})
+	f.splitter.OnVoid(listing.Voided)
 	transactions, err := kafka.NewTransactions(kafka.TransactionOptions{
 		Client: append(f.clients.split, kgo.RecordPartitioner(split.Partitioner(f.names.Objects))),
 		Group:  f.opts.Group, Instance: f.opts.Instance,
@@ -180,6 +181,9 @@ func (f *Fetcher) Run(ctx context.Context) error {
 		Start: kafka.StartPolicy{
 			AcceptGap:   f.opts.Kafka.AcceptGap,
 			OutputEmpty: func(ctx context.Context) (bool, error) { return isEmpty(ctx, admin, f.names.Raw) },
+		},
+		OnGap: func(ctx context.Context, gap kafka.Gap, next int64) error {
+			return f.writeVoid(ctx, admin, topics.Void{Partition: gap.Partition, From: gap.From, Next: next})
 		},
 		OnAssigned: func(ctx context.Context, positions kafka.Positions) error {
 			mine := positions[f.names.Objects]
@@ -214,6 +218,24 @@ func (f *Fetcher) Run(ctx context.Context) error {
 		return fmt.Errorf("fetcher: %w", err)
 	}
 	return nil
+}
+
+// writeVoid has a client of its own: it is rare.
+func (f *Fetcher) writeVoid(ctx context.Context, admin *kadm.Client, void topics.Void) error {
+	number, err := partitions(ctx, admin, f.names.Objects)
+	if err != nil {
+		return err
+	}
+	options, err := kafka.Options(f.opts.Kafka, f.opts.Log, nil)
+	if err != nil {
+		return err
+	}
+	client, err := kgo.NewClient(append(options, kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	if err != nil {
+		return fmt.Errorf("Kafka client: %w", err)
+	}
+	defer client.Close()
+	return intake.WriteVoid(ctx, client, f.names.Objects, number, void)
 }
 
 // partitions is how many the topic has.

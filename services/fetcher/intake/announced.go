@@ -1,26 +1,31 @@
 package intake
 
 import (
+	"encoding/hex"
 	"maps"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/auditstream/auditstream/pkg/identity"
+	"github.com/auditstream/auditstream/topics"
 )
 
-// objectID is the first half of an object's id. Of ten million objects no two
-// have the same but by a chance of one in a hundred thousand.
-type objectID uint64
+// objectID is an object's id as bytes, whole: with less of it, two objects might
+// be taken for one, and one of them never be announced.
+type objectID = topics.NotedID
 
-func parseID(text string) (objectID, bool) {
+func parseID(text string) (id objectID, ok bool) {
 	if len(text) != identity.ObjectIDLength {
-		return 0, false
+		return id, false
 	}
-	id, err := strconv.ParseUint(text[:16], 16, 64)
-	return objectID(id), err == nil
+	_, err := hex.Decode(id[:], []byte(text))
+	return id, err == nil
 }
+
+// fromNote marks ids that are known from notes alone. It is no pass that such an
+// id could be found in: the first pass replaces or forgets all of them.
+const fromNote = 255
 
 // announced are the ids of one source's objects that need not be announced
 // again. An object that is no longer listed is forgotten after the pass that
@@ -36,6 +41,7 @@ type announced struct {
 	spill int // of this pass: had no room
 
 	noted time.Time // when the ids were written to the log as a whole
+	knows []string  // the voids that are taken into account
 }
 
 func newAnnounced(most int) *announced {
@@ -68,6 +74,23 @@ func (a *announced) add(id objectID) {
 		return
 	}
 	a.ids[id] = a.pass
+}
+
+// addNoted is add for what a note says, before the first pass.
+func (a *announced) addNoted(id objectID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, known := a.ids[id]; !known && len(a.ids) < a.most {
+		a.ids[id] = fromNote
+	}
+}
+
+// forgetNoted takes back what notes alone said.
+func (a *announced) forgetNoted() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	maps.DeleteFunc(a.ids, func(_ objectID, pass uint8) bool { return pass == fromNote })
+	a.noted = time.Time{}
 }
 
 // endPass forgets what a complete pass has not found. It gives the number of

@@ -6,7 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func numberedID(n int) objectID { return objectID(n) } //nolint:gosec // small
+// numberedID differs in its last byte: an id counts as a whole.
+func numberedID(n int) objectID { return objectID{15: byte(n)} } //nolint:gosec // small
 
 func TestAnnouncedIsTheBucketAndNoMore(t *testing.T) {
 	a := newAnnounced(3)
@@ -62,6 +63,13 @@ func TestTermsOfOffice(t *testing.T) {
 	none, _ = o.term(3)
 	require.Zero(t, none)
 	o.assigned(map[int32]int64{3: 10})
-	two, _ := o.term(3)
+	two, changed := o.term(3)
 	require.NotEqual(t, one, two)
+	o.renew(3)
+	<-changed
+	three, _ := o.term(3)
+	require.NotEqual(t, two, three)
+	o.renew(4)
+	none, _ = o.term(4)
+	require.Zero(t, none, "another's")
 }

@@ -115,11 +115,14 @@ func (l *Listing) Run(ctx context.Context) error {
 func (l *Listing) runSource(ctx context.Context, source *config.Source) {
 	component := "listing " + source.ID
 	failures := 0
+	reported := false
 	for ctx.Err() == nil {
 		term, changed := l.owner.term(partitionOf(source.ID, l.number))
 		if term == 0 {
 			l.forget(source.ID)
-			l.opts.Health.Report(component, nil)
+			if reported { // how it goes is another instance's to say
+				l.opts.Health.Report(component, nil)
+			}
 			select {
 			case <-changed:
 			case <-ctx.Done():
@@ -131,6 +134,7 @@ func (l *Listing) runSource(ctx context.Context, source *config.Source) {
 			return
 		}
 		l.opts.Health.Report(component, err)
+		reported = true
 		wait := source.Listing.Interval
 		if err == nil {
 			failures = 0
@@ -266,24 +270,11 @@ func (l *Listing) recall(ctx context.Context, source string, term uint64) (*anno
 			fresh[id] = &knowledge{now, newAnnounced(max(l.opts.Remember/len(l.opts.Sources), 1))}
 		}
 	}
-	err := l.opts.Log.All(ctx, time.Now().Add(-l.opts.Horizon), func(record *kgo.Record) {
-		if topics.IsNoted(record) {
-			recallNote(record, fresh)
-			return
-		}
-		object, err := topics.DecodeObject(record.Value)
-		if err != nil {
-			return // split sets it aside
-		}
-		if k := fresh[object.Source]; k != nil && object.Cause.Announces() {
-			if id, ok := parseID(object.ID); ok {
-				k.announced.add(id)
-			}
-		}
-	})
-	if err != nil {
+	reading := newReading(fresh)
+	if err := l.opts.Log.All(ctx, time.Now().Add(-l.opts.Horizon), reading.take); err != nil {
 		return nil, fmt.Errorf("read back what was announced: %w", err)
 	}
+	reading.end()
 	for id, k := range fresh {
 		l.known[id] = k
 		l.opts.Logger.Debug("announcements read back", "source", id, "objects", k.announced.size())

@@ -30,13 +30,13 @@ func (l *Listing) note(ctx context.Context, source string, known *announced) err
 	ids := known.all()
 	var waiting failures
 	for chunk := range slices.Chunk(ids, idsPerNote) {
-		l.writeNote(ctx, source, chunk, false, &waiting)
+		l.writeNote(ctx, topics.Noted{Source: source, IDs: chunk, Knows: known.knows}, &waiting)
 	}
 	if err := waiting.wait(); err != nil {
 		return err
 	}
 	// Only a whole note has its last record.
-	l.writeNote(ctx, source, nil, true, &waiting)
+	l.writeNote(ctx, topics.Noted{Source: source, Last: true, Knows: known.knows}, &waiting)
 	if err := waiting.wait(); err != nil {
 		return err
 	}
@@ -45,31 +45,9 @@ func (l *Listing) note(ctx context.Context, source string, known *announced) err
 	return nil
 }
 
-func (l *Listing) writeNote(ctx context.Context, source string, ids []objectID, last bool, waiting *failures) {
-	note := topics.Noted{Source: source, Last: last, IDs: make([]uint64, len(ids))}
-	for i, id := range ids {
-		note.IDs[i] = uint64(id)
-	}
+func (l *Listing) writeNote(ctx context.Context, note topics.Noted, waiting *failures) {
 	waiting.begin()
 	l.opts.Announcer.Note(ctx, note, waiting.end)
-}
-
-// recallNote takes a record of a note into what is known of its source.
-func recallNote(record *kgo.Record, known map[string]*knowledge) {
-	note, err := topics.DecodeNoted(record.Value)
-	if err != nil {
-		return // not of our making; what it would have told is announced again
-	}
-	k := known[note.Source]
-	if k == nil {
-		return
-	}
-	for _, id := range note.IDs {
-		k.announced.add(objectID(id))
-	}
-	if note.Last && record.Timestamp.After(k.announced.noted) {
-		k.announced.noted = record.Timestamp
-	}
 }
 
 // Note writes a note and calls done once it is durable, or can't become so.

@@ -37,6 +37,16 @@ func (o *ownership) revoked(partitions []int32) {
 	})
 }
 
+// renew begins another term of office over a partition, if it is ours.
+func (o *ownership) renew(partition int32) {
+	o.change(func() {
+		if _, ours := o.partitions[partition]; ours {
+			o.sequence++
+			o.partitions[partition] = o.sequence
+		}
+	})
+}
+
 func (o *ownership) change(apply func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

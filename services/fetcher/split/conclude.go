@@ -91,6 +91,8 @@ func (s *Splitter) failed(tx transaction, p *piece) {
 func (s *Splitter) reasonOf(err error) (topics.Reason, int) {
 	attempts := s.opts.Fetcher.Attempts
 	switch {
+	case errors.Is(err, errUnknownSource):
+		return topics.ReasonUnknownSource, attempts
 	case errors.Is(err, objectstore.ErrMissing):
 		return topics.ReasonObjectMissing, attempts
 	case errors.Is(err, objectstore.ErrForbidden):

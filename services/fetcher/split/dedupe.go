@@ -71,7 +71,6 @@ type logReader interface {
 // announcements of an object are in one partition.
 type dedupe struct {
 	log     logReader
-	counts  func(*topics.Object) bool // whether an announcement is one of ours
 	horizon time.Duration
 	most    int // announcements remembered, repeated ones too, over all partitions
 	metrics *Metrics
@@ -85,8 +84,8 @@ type dedupe struct {
 	marks   map[*history]mark
 }
 
-func newDedupe(log logReader, counts func(*topics.Object) bool, horizon time.Duration, most int, m *Metrics, l *slog.Logger) *dedupe {
-	return &dedupe{log: log, counts: counts, horizon: horizon, most: most, metrics: m, slog: l, partitions: make(map[int32]*history), marks: make(map[*history]mark)}
+func newDedupe(log logReader, horizon time.Duration, most int, m *Metrics, l *slog.Logger) *dedupe {
+	return &dedupe{log: log, horizon: horizon, most: most, metrics: m, slog: l, partitions: make(map[int32]*history), marks: make(map[*history]mark)}
 }
 
 // load reads the history of newly assigned partitions back, each up to the
@@ -109,7 +108,7 @@ func (d *dedupe) load(ctx context.Context, positions map[int32]int64) error {
 			return
 		}
 		object, err := topics.DecodeObject(record.Value)
-		if h := loaded[record.Partition]; err == nil && h != nil && object.Cause.Announces() && d.counts(&object) {
+		if h := loaded[record.Partition]; err == nil && h != nil && object.Cause.Announces() {
 			d.add(h, &object, record)
 		}
 	})
@@ -179,17 +178,34 @@ func (d *dedupe) aborted() {
 // isFirst tells whether the record is the first announcement of the object
 // within the horizon. It is asked in the order of the log.
 func (d *dedupe) isFirst(object *topics.Object, record *kgo.Record) bool {
-	h := d.partitions[record.Partition]
+	before := d.add(d.change(record.Partition), object, record)
+	d.metrics.dedupeEntries.Set(float64(d.count))
+	return before.offset == record.Offset
+}
+
+// change gives a partition's history to be changed by the open transaction.
+func (d *dedupe) change(partition int32) *history {
+	h := d.partitions[partition]
 	if h == nil {
 		h = &history{lowest: make(map[announcement]first)}
-		d.partitions[record.Partition] = h
+		d.partitions[partition] = h
 	}
 	if _, marked := d.marks[h]; !marked {
 		d.marks[h] = mark{len(h.order), h.gone, h.newest}
 	}
-	before := d.add(h, object, record)
-	d.metrics.dedupeEntries.Set(float64(d.count))
-	return before.offset == record.Offset
+	return h
+}
+
+// forgetBelow forgets announcements that came before an offset and are missing
+// from the log, as an owner that reads it back does not find them either.
+func (d *dedupe) forgetBelow(partition int32, offset int64) {
+	h := d.change(partition)
+	for key, entry := range h.lowest {
+		if entry.offset < offset {
+			d.note(h, key)
+			delete(h.lowest, key)
+		}
+	}
 }
 
 // add notes an announcement and gives the first of its kind.

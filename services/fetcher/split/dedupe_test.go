@@ -89,7 +89,7 @@ func testDedupe(t *testing.T, log slice, horizon time.Duration, most int) *dedup
 	t.Helper()
 	m, err := NewMetrics(nil)
 	require.NoError(t, err)
-	return newDedupe(log, func(*topics.Object) bool { return true }, horizon, most, m, slog.New(slog.DiscardHandler))
+	return newDedupe(log, horizon, most, m, slog.New(slog.DiscardHandler))
 }
 
 func TestLowestOffsetWithinTheHorizon(t *testing.T) {

@@ -22,7 +22,8 @@ const (
 
 var reasons = []topics.Reason{
 	topics.ReasonObjectMissing, topics.ReasonObjectForbidden, topics.ReasonObjectChanged, topics.ReasonObjectCorrupt,
-	topics.ReasonObjectArchived, topics.ReasonObjectTooLarge, topics.ReasonObjectUnavailable, topics.ReasonLineTooLong, topics.ReasonMalformedRecord, topics.ReasonUnknownSource,
+	topics.ReasonObjectArchived, topics.ReasonObjectTooLarge, topics.ReasonObjectUnavailable, topics.ReasonLineTooLong, topics.ReasonMalformedRecord,
+	topics.ReasonUnknownSource, topics.ReasonObjectWithoutETag,
 }
 
 // Metrics count what was tried: an aborted transaction's work is counted when

@@ -2,6 +2,7 @@ package split
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync/atomic"
@@ -69,6 +70,7 @@ func (s *Splitter) plan(stopping context.Context, tx transaction) plan {
 	for _, record := range tx.Records() {
 		if topics.IsNoted(record) {
 			s.metrics.objects.WithLabelValues(outcomeNote).Inc()
+			s.heed(record)
 			continue
 		}
 		p := s.accept(tx, record)
@@ -119,33 +121,67 @@ func (s *Splitter) accept(tx transaction, record *kgo.Record) *piece {
 		s.deadLetter(tx, p, topics.ReasonMalformedRecord, err)
 		return nil
 	}
-	if err := s.known(&object); err != nil {
-		s.deadLetter(tx, p, topics.ReasonUnknownSource, err)
-		return nil
-	}
 	if object.Cause.Announces() && !s.dedupe.isFirst(&object, record) {
 		s.metrics.objects.WithLabelValues(outcomeDuplicate).Inc()
 		s.log.Debug("announced before, skipped", "object", object.URI(), "id", object.ID, "offset", record.Offset)
 		return nil
 	}
+	if object.ETag == "" {
+		// Its id would be that of whatever is put there later, too.
+		s.deadLetter(tx, p, topics.ReasonObjectWithoutETag, errWithoutETag)
+		return nil
+	}
 	return p
 }
 
+var (
+	errUnknownSource = errors.New("not of this configuration")
+	errWithoutETag   = errors.New("the store gives the object no ETag, so what is read could not be told from what is put there later")
+)
+
 // known tells whether the object is one of the configured sources' and store's.
-// Others are set aside and don't count as announced.
+// While a new source is rolled out it may be so to one instance and not yet to
+// another; so one that is not is tried again, like an object that can't be read.
 func (s *Splitter) known(object *topics.Object) error {
 	switch alias := s.opts.Store.Alias(); {
 	case !s.sources[object.Source]:
-		return fmt.Errorf("source %q is not in the configuration", object.Source)
+		if len(s.strange) < mostStrangers && !s.strange[object.Source] {
+			s.strange[object.Source] = true
+			s.log.Warn("objects are announced of a source that is not in the configuration; they wait for a while, "+
+				"then are set aside", "source", object.Source, "attempts", s.opts.Fetcher.Attempts)
+		}
+		return fmt.Errorf("%w: source %q is not in it", errUnknownSource, object.Source)
 	case object.Endpoint != alias:
-		return fmt.Errorf("the object is in the store %q, the configured one is %q", object.Endpoint, alias)
+		return fmt.Errorf("%w: the object is in the store %q, the configured one is %q", errUnknownSource, object.Endpoint, alias)
 	}
 	return nil
+}
+
+// mostStrangers is how many sources that are not configured are warned of.
+const mostStrangers = 100
+
+// heed takes notice of a record that is no work.
+func (s *Splitter) heed(record *kgo.Record) {
+	if !topics.IsVoid(record) {
+		return
+	}
+	note, err := topics.DecodeNoted(record.Value)
+	if err != nil {
+		return // of another version, which knows what it is for
+	}
+	if void := note.Void; void.Partition == record.Partition {
+		// Where the log was made anew its offsets begin again.
+		s.dedupe.forgetBelow(record.Partition, max(void.From, void.Next))
+	}
+	s.onVoid(record.Partition)
 }
 
 // place decides whether the piece is read in this transaction. One that isn't
 // stays as it is and is postponed in the end.
 func (s *Splitter) place(work *plan, p *piece) {
+	if p.err = s.known(&p.object); p.err != nil {
+		return
+	}
 	if p.held = s.streams.take(keyOf(&p.object)); p.held != nil {
 		p.placed = true
 		work.large = append(work.large, p)

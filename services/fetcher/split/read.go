@@ -165,7 +165,7 @@ func (s *Splitter) storeAway(ctx context.Context, work plan) error {
 		case p.answered:
 			s.opts.Health.Report(s3Component, nil)
 			return nil
-		case p.err != nil:
+		case p.err != nil && !errors.Is(p.err, errUnknownSource):
 			silent = p
 		}
 	}

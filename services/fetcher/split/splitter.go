@@ -56,6 +56,8 @@ type Options struct {
 type Splitter struct {
 	opts    Options
 	sources map[string]bool
+	strange map[string]bool // sources that are not configured, and were warned of
+	onVoid  func(partition int32)
 	life    context.Context // of the open streams: until Close
 	end     context.CancelFunc
 	log     *slog.Logger
@@ -73,19 +75,24 @@ func New(opts Options) *Splitter {
 	s := &Splitter{
 		opts:    opts,
 		sources: make(map[string]bool, len(opts.Sources)),
+		strange: make(map[string]bool),
+		onVoid:  func(int32) {},
 		log:     opts.Logger,
 		metrics: opts.Metrics,
 		streams: newStreams(opts.Fetcher.OpenObjects, opts.Metrics),
 		memory:  memory{new(blocks), newAhead(int64(opts.Fetcher.SliceSize) / 2)},
 	}
-	s.dedupe = newDedupe(opts.Log, func(o *topics.Object) bool { return s.known(o) == nil },
-		opts.Fetcher.DedupeHorizon, opts.Fetcher.DedupeObjects, opts.Metrics, opts.Logger)
+	s.dedupe = newDedupe(opts.Log, opts.Fetcher.DedupeHorizon, opts.Fetcher.DedupeObjects, opts.Metrics, opts.Logger)
 	s.life, s.end = context.WithCancel(context.Background())
 	for i := range opts.Sources {
 		s.sources[opts.Sources[i].ID] = true
 	}
 	return s
 }
+
+// OnVoid has f called when a void is met in a partition of `objects`. It is to be
+// set before the first transaction.
+func (s *Splitter) OnVoid(f func(partition int32)) { s.onVoid = f }
 
 // transaction is what the splitter needs of *kafka.Transaction.
 type transaction interface {
