@@ -157,13 +157,17 @@ func (p *Plan) Conflicts() error {
 	return errors.Join(conflicts...)
 }
 
-// Print writes the plan, a line for each change.
+// Print writes the plan, a line for each change that can be made; Conflicts tells
+// the others.
 func (p *Plan) Print(w io.Writer) error {
 	if len(p.Changes) == 0 {
 		_, err := fmt.Fprintln(w, "topics are as configured")
 		return err
 	}
 	for _, change := range p.Changes {
+		if change.Conflict != "" {
+			continue
+		}
 		if _, err := fmt.Fprintln(w, change); err != nil {
 			return err
 		}

@@ -47,6 +47,9 @@ separated by commas. Durations and sizes have a unit: 500ms, 30s, 7d; 64KB, 16Mi
 			if err != nil {
 				return err
 			}
+			if a.file() == "" {
+				a.complain("auditstream: there is no configuration file (%s); only the defaults and AUDITSTREAM_ variables were read\n", defaultFile)
+			}
 			if !show {
 				_, err = fmt.Fprintln(a.stdout, "the configuration is right")
 				return err

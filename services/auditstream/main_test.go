@@ -104,7 +104,13 @@ func TestConfigurationProblemsExit2(t *testing.T) {
 
 func TestConfigCheck(t *testing.T) {
 	got := command(t, nil, nil, "config", "check")
-	require.Equal(t, result{stdout: "the configuration is right\n"}, got)
+	require.Equal(t, result{
+		stdout: "the configuration is right\n",
+		stderr: "auditstream: there is no configuration file (auditstream.yaml); only the defaults and AUDITSTREAM_ variables were read\n",
+	}, got)
+	file := filepath.Join(t.TempDir(), "a.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("kafka: {group: a}\n"), 0o600))
+	require.Equal(t, result{stdout: "the configuration is right\n"}, command(t, nil, nil, "config", "check", "-c", file))
 
 	got = command(t, []string{"AUDITSTREAM_CLICKHOUSE_PASSWORD=hunter2"}, nil, "config", "check", "--print")
 	require.Equal(t, exitOK, got.code)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -138,10 +139,12 @@ func TestTopicsApply(t *testing.T) {
 	environ := []string{"AUDITSTREAM_KAFKA_BROKERS=" + broker.Addresses()[0], "AUDITSTREAM_TOPICS_PREFIX=audit."}
 
 	planned := command(t, environ, nil, "topics", "apply", "--dry-run")
-	require.Equal(t, exitOK, planned.code, planned.stderr)
+	require.Equal(t, exitFailure, planned.code, "there are differences")
+	require.Empty(t, planned.stderr)
 	require.Contains(t, planned.stdout, "audit.objects: create, partitions 4")
 	applied := command(t, environ, nil, "topics", "apply")
-	require.Equal(t, planned, applied, "the dry run did nothing")
+	require.Equal(t, result{stdout: planned.stdout}, applied, "the dry run did nothing")
+	require.Equal(t, exitOK, command(t, environ, nil, "topics", "apply", "--dry-run").code)
 	again := command(t, environ, nil, "topics", "apply")
 	require.Equal(t, result{stdout: "topics are as configured\n"}, again)
 
@@ -149,9 +152,81 @@ func TestTopicsApply(t *testing.T) {
 	require.Equal(t, exitOK, grown.code, grown.stderr)
 	require.Equal(t, "audit.raw: partitions 4 → 6\n", grown.stdout)
 
-	refused := command(t, append(environ, "AUDITSTREAM_TOPICS_RAW_PARTITIONS=6", "AUDITSTREAM_TOPICS_OBJECTS_PARTITIONS=8"), nil, "topics", "apply")
-	require.Equal(t, exitFailure, refused.code)
-	require.Contains(t, refused.stderr, "audit.objects: partitions is 4, configured 8")
+	for _, arguments := range [][]string{{"topics", "apply"}, {"topics", "apply", "--dry-run"}} {
+		refused := command(t, append(environ, "AUDITSTREAM_TOPICS_RAW_PARTITIONS=7", "AUDITSTREAM_TOPICS_OBJECTS_PARTITIONS=8"), nil, arguments...)
+		require.Equal(t, exitFailure, refused.code)
+		require.Equal(t, 1, strings.Count(refused.stdout+refused.stderr, "audit.objects: partitions is 4, configured 8"), "said once")
+		require.Contains(t, refused.stderr, "audit.objects: partitions is 4, configured 8")
+		require.Equal(t, len(arguments) == 3, strings.Contains(refused.stdout, "audit.raw: partitions 6 → 7"), "only what is to be done")
+	}
+}
+
+// Commands that prepare a server wait for it to come up.
+func TestTopicsAndSchemaWaitForTheirServers(t *testing.T) {
+	var listen net.ListenConfig
+	free := func() string {
+		taken, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		require.NoError(t, taken.Close())
+		return taken.Addr().String()
+	}
+	// run starts the command and gives its outcome, and waits until it waits.
+	run := func(environ []string, arguments ...string) <-chan result {
+		waits := &notified{until: "waiting", found: make(chan struct{})}
+		outcome := make(chan result, 1)
+		go func() {
+			var stdout bytes.Buffer
+			app := &application{stdin: strings.NewReader(""), stdout: &stdout, stderr: waits, environ: environ}
+			code := app.execute(t.Context(), arguments)
+			outcome <- result{code: code, stdout: stdout.String(), stderr: waits.String()}
+		}()
+		select {
+		case <-waits.found:
+		case got := <-outcome:
+			t.Fatalf("it did not wait: %+v", got)
+		}
+		return outcome
+	}
+	address := free()
+	outcome := run([]string{"AUDITSTREAM_KAFKA_BROKERS=" + address}, "topics", "apply")
+	broker, err := embedded.StartKafka(t.Context(), embedded.KafkaOptions{Address: address})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, broker.Close()) })
+	got := <-outcome
+	require.Equal(t, exitOK, got.code, got.stderr)
+	require.Contains(t, got.stdout, "objects: create")
+
+	// Of the table: nothing listens to the end.
+	got = <-run([]string{"AUDITSTREAM_CLICKHOUSE_ADDRESSES=" + free()}, "schema", "apply", "--timeout", "2s")
+	require.Equal(t, exitFailure, got.code)
+	require.Contains(t, got.stderr, "deadline exceeded")
+	require.Equal(t, 1, strings.Count(got.stderr, "waiting"))
+}
+
+// notified is a buffer that tells when a text is in it.
+type notified struct {
+	mu    sync.Mutex
+	text  strings.Builder
+	until string
+	found chan struct{}
+	done  bool
+}
+
+func (n *notified) Write(p []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	written, err := n.text.Write(p)
+	if !n.done && strings.Contains(n.text.String(), n.until) {
+		n.done = true
+		close(n.found)
+	}
+	return written, err
+}
+
+func (n *notified) String() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.text.String()
 }
 
 func TestTopicsApplyWithoutBroker(t *testing.T) {

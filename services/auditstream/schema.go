@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -131,5 +132,14 @@ func (a *application) withTable(
 		return err
 	}
 	defer func() { err = errors.Join(err, connection.Close()) }()
+	err = a.untilReached(ctx, "ClickHouse", func() error {
+		if err := connection.Ping(ctx); unreachable(err) {
+			return fmt.Errorf("ClickHouse at %s: %w", strings.Join(cfg.ClickHouse.Addresses, ", "), err)
+		}
+		return nil // what else is wrong shows in the work
+	})
+	if err != nil {
+		return err
+	}
 	return work(ctx, connection, cfg.ClickHouse)
 }

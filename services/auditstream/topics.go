@@ -12,6 +12,7 @@ import (
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/telemetry"
 	"github.com/auditstream/auditstream/services/auditstream/stack"
+	"github.com/auditstream/auditstream/topics"
 )
 
 func (a *application) topicsCommand() *cobra.Command {
@@ -36,9 +37,11 @@ func (a *application) topicsApplyCommand() *cobra.Command {
 topics of the configuration, prints what differs, and makes it so. Nothing is
 ever deleted. What Kafka can't change (fewer partitions), and what must not
 change (the partitions of objects: records are found by the hash of their key),
-is refused with a reason, and then nothing is changed at all.
+is refused with a reason, and then nothing is changed at all. Waits for brokers
+that can't be reached yet.
 
-Needs kafka.brokers, and the right to create and alter topics.
+Exit code of --dry-run: 0 when there is no difference, 1 otherwise. Needs
+kafka.brokers, and the right to create and alter topics.
 
     auditstream topics apply --dry-run
     auditstream topics apply`,
@@ -63,16 +66,31 @@ Needs kafka.brokers, and the right to create and alter topics.
 }
 
 func (a *application) applyTopics(ctx context.Context, cfg config.Config, dryRun bool) error {
-	plan, closeClient, err := stack.PlanTopics(ctx, cfg, telemetry.NewLogger(a.stderr, cfg.Log))
+	log := telemetry.NewLogger(a.stderr, cfg.Log)
+	var plan *topics.Plan
+	closeClient := func() {}
+	err := a.untilReached(ctx, "Kafka", func() (err error) {
+		plan, closeClient, err = stack.PlanTopics(ctx, cfg, log)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	defer closeClient()
+	conflicts := plan.Conflicts()
+	if conflicts != nil && !dryRun {
+		return fmt.Errorf("nothing was changed: %w", conflicts)
+	}
 	if err := plan.Print(a.stdout); err != nil {
 		return err
 	}
-	if dryRun {
-		return plan.Conflicts()
+	switch {
+	case !dryRun:
+		return plan.Apply(ctx)
+	case conflicts != nil:
+		return conflicts
+	case len(plan.Changes) > 0:
+		return errSilent
 	}
-	return plan.Apply(ctx)
+	return nil
 }

@@ -207,9 +207,12 @@ func (s *Service) prepareTable(ctx context.Context) error {
 	spacing.MaxInterval = longestBackoff
 	for {
 		err := s.prepareShards(ctx)
-		s.report(s.clickhouse, err)
 		var unfit *clickhouse.UnfitError
-		if err == nil || errors.As(err, &unfit) || ctx.Err() != nil {
+		if errors.As(err, &unfit) {
+			return err // ends the sink, which says so itself
+		}
+		s.report(s.clickhouse, err)
+		if err == nil || ctx.Err() != nil {
 			return err
 		}
 		timer := time.NewTimer(spacing.NextBackOff())
