@@ -85,7 +85,7 @@ func newWorld(t *testing.T, brokers ...string) *world {
 	require.NoError(t, err)
 	t.Cleanup(w.client.Close)
 	admin := kadm.NewClient(w.client)
-	all := []string{w.names.Objects, w.names.Raw, w.names.DeadLetter}
+	all := []string{w.names.Objects, w.names.Raw, w.names.DeadLetter, w.names.Ledger}
 	limit := "20000000"
 	for _, topic := range all {
 		created, err := admin.CreateTopic(t.Context(), partitions, 1, map[string]*string{"max.message.bytes": &limit}, topic)

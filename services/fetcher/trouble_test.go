@@ -125,6 +125,17 @@ func TestObjectsThatCannotBeRead(t *testing.T) {
 		{"", topics.ReasonMalformedRecord, 0}:        2,
 	}, got)
 	require.Positive(t, w.faults.fired.Load())
+	w.requireLedger(map[string]string{
+		forbidden:   "g0 1-0 deadletter object-forbidden",
+		broken:      "g0 1-0 deadletter object-unavailable",
+		changed.ID:  "g0 1-0 deadletter object-changed",
+		missing.ID:  "g0 1-0 deadletter object-missing",
+		stranger.ID: "g0 1-0 deadletter unknown-source",
+		checksum:    "g0 1-50 deadletter object-corrupt",
+		padded:      "g0 1-50 deadletter object-corrupt",
+		header:      "g0 1-0 deadletter object-corrupt",
+		good:        "g0 1-50 complete",
+	}, cut)
 	require.Positive(t, r.metric("auditstream_fetcher_retries_total", "object-missing"))
 	_, now := w.health.get("s3")
 	require.NoError(t, now)
@@ -148,8 +159,10 @@ func TestLinesOfAnObject(t *testing.T) {
 	w := newWorld(t)
 	want := make(expected)
 	text := "first\r\n\n  \r\nfifth is below\nno last newline"
-	want.lines(w.put("logs/plain", []byte(text)), text)
-	want.lines(w.put("logs/members", zip("first\r\n", "\n", "", "  \r\nfifth is", " below\nno last newline")), text)
+	plain := w.put("logs/plain", []byte(text))
+	want.lines(plain, text)
+	members := w.put("logs/members", zip("first\r\n", "\n", "", "  \r\nfifth is", " below\nno last newline"))
+	want.lines(members, text)
 
 	// A line over the limit between others, larger than a slice.
 	long := strings.Repeat("0123456789", 100_000)
@@ -165,6 +178,11 @@ func TestLinesOfAnObject(t *testing.T) {
 	require.Contains(t, letters[0].Error, "1000000 bytes")
 	w.requireRaw(want)
 	require.EqualValues(t, 4, r.metric("auditstream_fetcher_blank_lines_total"))
+	w.requireLedger(map[string]string{
+		plain:   "g0 1-5 complete, skip blank[[2 3]]",
+		members: "g0 1-5 complete, skip blank[[2 3]]",
+		id:      "deadletter line-too-long[[2 2]], g0 1-3 complete",
+	})
 }
 
 func TestAnnouncedAgain(t *testing.T) { servers.EachKafka(t, announcedAgain) }

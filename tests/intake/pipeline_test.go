@@ -44,7 +44,7 @@ func newPipeline(t *testing.T, s3 config.S3, sources ...config.Source) *pipeline
 	require.NoError(t, err)
 	t.Cleanup(p.client.Close)
 	admin := kadm.NewClient(p.client)
-	all := []string{p.names.Objects, p.names.Raw, p.names.DeadLetter}
+	all := []string{p.names.Objects, p.names.Raw, p.names.DeadLetter, p.names.Ledger}
 	for _, topic := range all {
 		created, err := admin.CreateTopic(t.Context(), 3, 1, nil, topic)
 		require.NoError(t, err)

@@ -23,10 +23,11 @@ const hopelessAttempts = 2
 // conclude produces what becomes of a piece of work: nothing when it is done,
 // the next link, a later try, or a dead letter.
 func (s *Splitter) conclude(tx transaction, p *piece) {
+	s.tellApart(tx, p)
 	switch {
 	case p.ended:
 		s.giveUp(p)
-		s.finished(p)
+		s.finished(tx, p)
 	case p.err == nil:
 		s.goOn(tx, p)
 	case p.progress && !isAnswer(p.err):
@@ -42,9 +43,9 @@ func (s *Splitter) conclude(tx transaction, p *piece) {
 }
 
 // finished is the end of a chain: every line of the object has been produced.
-// Here, and only here, the number of its lines is known; a ledger of objects
-// takes it from this transaction.
-func (s *Splitter) finished(p *piece) {
+// Here, and only here, the number of its lines is known.
+func (s *Splitter) finished(tx transaction, p *piece) {
+	s.tellObject(tx, p, topics.OutcomeComplete, "")
 	s.metrics.objects.WithLabelValues(outcomeDone).Inc()
 	created := time.UnixMilli(p.receivedAt)
 	s.metrics.seconds.Observe(time.Since(created).Seconds())
@@ -156,6 +157,9 @@ func (s *Splitter) deadLetter(tx transaction, p *piece, reason topics.Reason, ca
 		}
 	}
 	tx.Produce(letter.Record(s.opts.Topics.DeadLetter))
+	if p.object.ID != "" {
+		s.tellObject(tx, p, topics.OutcomeDeadLetter, reason)
+	}
 	s.metrics.objects.WithLabelValues(outcomeDead).Inc()
 	s.metrics.deadLetters.WithLabelValues(string(reason)).Inc()
 	s.log.Warn("object set aside", "reason", reason, "object", p.object.URI(), "id", p.object.ID,

@@ -43,6 +43,7 @@ type piece struct {
 
 	receivedAt int64 // ms; when the store received the object, once it has said so
 	err        error
+	apart      apart // of its lines, those that do not go to raw
 }
 
 // allowance is a number of decompressed bytes, drawn on by several.
@@ -116,6 +117,7 @@ func (s *Splitter) accept(tx transaction, record *kgo.Record) *piece {
 		err = fmt.Errorf("%w: splitting %q is not known to this version", topics.ErrMalformed, object.Splitting)
 	}
 	p := &piece{record: record, object: object}
+	p.begin()
 	if err != nil {
 		p.object = topics.Object{}
 		s.deadLetter(tx, p, topics.ReasonMalformedRecord, err)
@@ -144,7 +146,7 @@ var (
 // another; so one that is not is tried again, like an object that can't be read.
 func (s *Splitter) known(object *topics.Object) error {
 	switch alias := s.opts.Store.Alias(); {
-	case !s.sources[object.Source]:
+	case s.sources[object.Source] == nil:
 		if len(s.strange) < mostStrangers && !s.strange[object.Source] {
 			s.strange[object.Source] = true
 			s.log.Warn("objects are announced of a source that is not in the configuration; they wait for a while, "+

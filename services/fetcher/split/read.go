@@ -63,7 +63,7 @@ func (s *Splitter) readPiece(limits waits, tx transaction, p *piece) {
 		p.answered = true
 	}
 	p.receivedAt = p.held.receivedAt
-	p.object.Splitting = p.held.splitting
+	p.object.Splitting, p.object.Run.ReceivedAt = p.held.splitting, p.receivedAt
 	interrupted := p.held.interruptAfter(limits.hard)
 	p.ended, p.err = s.readLines(limits.soft, tx, p)
 	stored := p.held.storedSince()
@@ -113,8 +113,10 @@ func (s *Splitter) readLines(soft context.Context, tx transaction, p *piece) (en
 			return false, err
 		case l.tooLong:
 			s.lineTooLong(tx, p, l)
+			s.tellTooLong(tx, p)
 		case isBlank(l.text):
 			blank++
+			s.tellBlank(tx, p)
 		default:
 			tx.Produce(out.record(l.text, p.object.FromLine))
 			lines++

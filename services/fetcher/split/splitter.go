@@ -55,7 +55,7 @@ type Options struct {
 // never called at the same time.
 type Splitter struct {
 	opts    Options
-	sources map[string]bool
+	sources map[string]*config.Source
 	strange map[string]bool // sources that are not configured, and were warned of
 	onVoid  func(partition int32)
 	life    context.Context // of the open streams: until Close
@@ -74,7 +74,7 @@ func New(opts Options) *Splitter {
 	}
 	s := &Splitter{
 		opts:    opts,
-		sources: make(map[string]bool, len(opts.Sources)),
+		sources: make(map[string]*config.Source, len(opts.Sources)),
 		strange: make(map[string]bool),
 		onVoid:  func(int32) {},
 		log:     opts.Logger,
@@ -85,7 +85,7 @@ func New(opts Options) *Splitter {
 	s.dedupe = newDedupe(opts.Log, opts.Fetcher.DedupeHorizon, opts.Fetcher.DedupeObjects, opts.Metrics, opts.Logger)
 	s.life, s.end = context.WithCancel(context.Background())
 	for i := range opts.Sources {
-		s.sources[opts.Sources[i].ID] = true
+		s.sources[opts.Sources[i].ID] = &opts.Sources[i]
 	}
 	return s
 }
@@ -107,8 +107,8 @@ func (s *Splitter) Process(ctx, stopping context.Context, tx *kafka.Transaction)
 	return s.process(ctx, stopping, tx)
 }
 
-// process is the order of the durable steps. Lines, links, dead letters and the
-// offsets of the records they came from are one Kafka transaction, so "and if
+// process is the order of the durable steps. Lines, links, dead letters, what
+// the ledger is told and the offsets of the records they came from are one Kafka transaction, so "and if
 // we die here?" has one answer everywhere: nothing of it happened, and the
 // next owner of the partition does it again from the same records.
 func (s *Splitter) process(ctx, stopping context.Context, tx transaction) (err error) {
@@ -142,8 +142,9 @@ func (s *Splitter) process(ctx, stopping context.Context, tx transaction) (err e
 		return errors.Join(kafka.ErrAbort, err)
 	}
 	// Produces, for each piece of work, what makes it go on or end: the next link
-	// to the same partition, a later try, or a dead letter. Died here: as above,
-	// neither the lines nor the links are there.
+	// to the same partition, a later try, or a dead letter, and in the end what the
+	// ledger has to know. Died here: as above, neither the lines nor the links are
+	// there.
 	for _, p := range work.pieces {
 		s.conclude(tx, p)
 	}
