@@ -53,7 +53,7 @@ func New(opts Options) (*Enricher, error) {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	log := opts.Log.With("stage", Stage)
-	if opts.Topics.Raw == "" || opts.Topics.Normalized == "" || opts.Topics.DeadLetter == "" {
+	if opts.Topics.Raw == "" || opts.Topics.Normalized == "" || opts.Topics.DeadLetter == "" || opts.Topics.Ledger == "" {
 		return nil, errors.New("enricher: the topics have no names")
 	}
 	if opts.LineLimit <= 0 {
@@ -142,7 +142,8 @@ func (e *Enricher) Run(ctx context.Context) error {
 //	the transaction commits outcomes and the offsets after the lines
 //	    crash: done; lost reply: whoever is next asks the broker which of both holds
 //
-// Rows are a function of line, source and GeoIP build, so that coming again
+// What the ledger is told of the lines is among the outcomes. Rows are a
+// function of line, source and GeoIP build, so that coming again
 // changes nothing.
 func (e *Enricher) enrich(ctx context.Context, tx *kafka.Transaction) error {
 	return e.work.run(ctx, tx.Records(), tx.Produce)

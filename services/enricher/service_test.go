@@ -61,6 +61,7 @@ func newBroker(t testing.TB, addresses []string) *broker {
 	create(names.Raw, topics.MaxMessageBytes(lineLimit))
 	create(names.Normalized, topics.MaxNormalizedBytes(lineLimit))
 	create(names.DeadLetter, topics.MaxMessageBytes(lineLimit))
+	create(names.Ledger, topics.RecordOverhead)
 	return &broker{t: t, addresses: addresses, client: client, names: names, group: "test" + names.Raw}
 }
 
@@ -197,6 +198,13 @@ func TestEveryLineHasAnOutcome(t *testing.T) {
 		require.Equal(t, "not JSON", string(letters[topics.Reason(audit.NotJSON)][0].Bytes))
 		require.Equal(t, int64(2), letters[topics.Reason(audit.NotJSON)][0].Line)
 		require.Equal(t, 1, letters[topics.Reason(audit.NotAuditEvent)][0].Event)
+
+		require.ElementsMatch(t, []string{
+			"acme/prod deadletter not-json rows 0 [[2 2]]",
+			"acme/prod skip blank rows 0 [[3 3]]",
+			"/elsewhere deadletter unknown-source rows 0 [[4 4]]",
+			"acme/prod deadletter not-audit-event rows 2 [[5 5]]",
+		}, k.ledger(4))
 
 		stop()
 		got := values(t, registry)

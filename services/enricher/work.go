@@ -31,6 +31,7 @@ type work struct {
 	blocks []*block
 	// counted waits for the outcome of the transaction it belongs to.
 	counted tally
+	ledger  ledger
 }
 
 // limits are what one record may hold.
@@ -94,6 +95,10 @@ func (w *work) run(ctx context.Context, lines []*kgo.Record, produce func(*kgo.R
 			produce(&b.records[j])
 		}
 		w.counted.add(&b.tally)
+		w.ledger.add(b.others)
+	}
+	if err := w.ledger.tell(w.names.Ledger, produce); err != nil {
+		return err
 	}
 	w.counted.seconds = time.Since(started).Seconds()
 	w.counted.transactions = 1
@@ -109,5 +114,6 @@ func (w *work) settle() {
 // abandon forgets a transaction that was not committed.
 func (w *work) abandon() {
 	w.blocks = nil
+	w.ledger = ledger{}
 	w.counted = tally{}
 }

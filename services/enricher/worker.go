@@ -18,6 +18,7 @@ type block struct {
 	records []kgo.Record
 	arena   arena
 	tally   tally
+	others  []other
 	ready   chan struct{}
 }
 
@@ -27,6 +28,7 @@ func (b *block) reset(lines []*kgo.Record) {
 	b.records = b.records[:0]
 	b.arena.reset()
 	b.tally = tally{}
+	b.others = b.others[:0]
 	b.ready = make(chan struct{})
 }
 
@@ -40,6 +42,8 @@ type worker struct {
 	block  *block
 	line   topics.RawLine
 	record *kgo.Record
+	source *audit.Source // nil when it is not known
+	became became
 }
 
 func newWorker(work *work, normalizer *audit.Normalizer) *worker {
@@ -53,7 +57,7 @@ func (w *worker) do(b *block) {
 	for _, record := range b.lines {
 		w.take(record)
 	}
-	w.block, w.record = nil, nil
+	w.block, w.record, w.source = nil, nil, nil
 	close(b.ready)
 }
 
@@ -65,16 +69,19 @@ func (w *worker) take(record *kgo.Record) {
 	tally.bytesIn += len(record.Value)
 
 	line, err := topics.DecodeRawLine(record)
-	w.line = line
+	w.line, w.source, w.became = line, nil, became{}
 	if err != nil {
+		// Of no line that is known, so nothing for the ledger either.
 		w.reject(topics.ReasonMalformedRecord, err.Error(), record.Value, 0)
 		return
 	}
 	source, known := w.work.sources[line.Source]
 	if !known {
 		w.reject(topics.ReasonUnknownSource, fmt.Sprintf("source %q is not in the configuration", line.Source), line.Bytes, 0)
+		w.note()
 		return
 	}
+	w.source = source
 	before := len(w.block.records)
 	result := w.normalizer.Normalize(source, audit.Line{
 		Bytes: line.Bytes, ObjectID: line.Object, Number: line.Line, ReceivedAt: line.ReceivedAt,
@@ -85,11 +92,13 @@ func (w *worker) take(record *kgo.Record) {
 	}
 	for _, skip := range result.Skips {
 		tally.skip(skip.Reason, skip.Count)
+		w.became.skipped(skip.Reason)
 	}
 	if len(w.block.records) == before && len(result.Skips) == 0 {
 		// The normalizer promises otherwise; a line must not vanish if it errs.
 		w.reject(topics.Reason(audit.NotAuditEvent), errNoOutcome.Error(), line.Bytes, 0)
 	}
+	w.note()
 }
 
 var errNoOutcome = errors.New("the line gave no outcome")
@@ -112,6 +121,7 @@ func (w *worker) row(row *event.Row) {
 		Value: value,
 	})
 	b.tally.rows++
+	w.became.rows++
 	b.tally.bytesOut += len(value)
 }
 
@@ -157,6 +167,7 @@ func (w *worker) reject(reason topics.Reason, detail string, part []byte, number
 	}
 	w.block.records = append(w.block.records, *letter.Record(w.work.names.DeadLetter))
 	w.block.tally.reject(reason)
+	w.became.rejected(reason)
 	w.block.tally.bytesOut += len(part)
 }
 
