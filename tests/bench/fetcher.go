@@ -33,17 +33,21 @@ type load struct {
 	name    string
 	size    int // stored bytes of an object
 	objects int
+	bodies  int // that differ from each other
 	target  float64
 }
 
 const (
 	fetcherBucket = "bench"
-	// fetcherMemory is the most that the process may need, the broker included.
+	// fetcherMemory is the most that the process may need.
 	fetcherMemory = 512 << 20
 )
 
 // benchFetcher compares with a bare loop that gets and decompresses the same
-// objects with as many workers, and does nothing with them.
+// objects with as many workers, on the same processors, and does nothing with
+// them. The S3 server is another process for both. The fetcher's figure has to
+// pay for the broker, too, which runs on the same processors, and begins with
+// joining the group: no allowance is made for either.
 func benchFetcher(ctx context.Context, o options) (figures []figure, err error) {
 	server, err := embedded.StartS3(ctx, embedded.S3Options{Directory: filepath.Join(o.scratch, "s3"), Log: o.log})
 	if err != nil {
@@ -58,8 +62,8 @@ func benchFetcher(ctx context.Context, o options) (figures []figure, err error) 
 		return nil, err
 	}
 	for _, l := range []load{
-		{"fetcher, objects of 20 KB", 20_000, 6000, 0.6},
-		{"fetcher, objects of 32 MB", 32_000_000, 4, 0.6},
+		{"fetcher, objects of 20 KB", 20_000, 12_000, 12_000, 0.6},
+		{"fetcher, objects of 32 MB", 32_000_000, 12, 4, 0.6},
 	} {
 		measured, err := benchLoad(ctx, o, server, sample, l)
 		if err != nil {
@@ -82,29 +86,49 @@ func benchLoad(ctx context.Context, o options, server *embedded.S3, sample [][]b
 		AccessKeyID: server.AccessKeyID, SecretAccessKey: config.Secret(server.SecretAccessKey),
 	}
 	var peak int64
+	var bare, own, brokers time.Duration // processor time, of all rounds
 	ceiling, value, err := inTurns(o.rounds,
 		func(int) (float64, error) {
-			seconds, err := getAndDecompress(ctx, server, prefix, settings.Fetcher.Concurrency)
-			return float64(decompressed) / seconds / 1e6, err
+			cost, err := getAndDecompress(ctx, server, prefix, settings.Fetcher.Concurrency)
+			bare += cost.processor
+			return float64(decompressed) / cost.seconds / 1e6, err
 		},
 		func(round int) (float64, error) {
-			seconds, rss, err := fetchLoad(ctx, o, settings, l, prefix, round)
-			peak = max(peak, rss)
-			return float64(decompressed) / seconds / 1e6, err
+			cost, err := fetchLoad(ctx, o, settings, l, prefix, round)
+			peak = max(peak, cost.memory)
+			own += cost.processor
+			brokers += cost.broker
+			return float64(decompressed) / cost.seconds / 1e6, err
 		})
 	if err != nil {
 		return nil, err
 	}
-	against := fmt.Sprintf("GET and gunzip of the same %d objects by %d workers", l.objects, settings.Fetcher.Concurrency)
+	against := fmt.Sprintf("GET and gunzip (klauspost/compress) of the same %d objects by %d workers", l.objects, settings.Fetcher.Concurrency)
 	figures := []figure{{name: l.name, value: value, ceiling: ceiling, unit: "MB/s", ratio: value / ceiling, target: l.target, against: against}}
+	perGigabyte := func(spent time.Duration) float64 {
+		return spent.Seconds() * 1e9 / float64(decompressed) / float64(o.rounds)
+	}
+	figures = append(figures, figure{
+		name: l.name + ", processor", value: perGigabyte(own), unit: "s/GB",
+		against: fmt.Sprintf("seconds of processor time for a decompressed GB; the bare loop takes %.2f, the broker's process beside the fetcher %.2f",
+			perGigabyte(bare), perGigabyte(brokers)),
+	})
 	if peak > 0 {
 		figures = append(figures, figure{
 			name: l.name + ", peak memory", value: float64(peak) / (1 << 20), ceiling: fetcherMemory >> 20, unit: "MiB",
 			ratio: float64(peak) / fetcherMemory, target: 1, atMost: true,
-			against: "resident memory of the process, embedded broker included",
+			against: "resident memory of the fetcher's process; the broker is another one",
 		})
 	}
 	return figures, nil
+}
+
+// cost is what one measurement took.
+type cost struct {
+	seconds   float64
+	processor time.Duration // of this process
+	broker    time.Duration // processor time of the broker's, from its start to its end
+	memory    int64         // the most that was resident
 }
 
 // putLoad stores objects of about the size and tells how many bytes they
@@ -117,21 +141,21 @@ func putLoad(ctx context.Context, server *embedded.S3, sample [][]byte, l load, 
 	client := server.Client()
 	for range 4 {
 		workers.Go(func() {
-			for i := range next {
-				content, size, err := zipped(sample, i, l.size)
-				if err == nil {
+			for first := range next {
+				content, size, err := zipped(sample, first, l.size)
+				for i := first; i < l.objects && err == nil; i += l.bodies {
 					key := prefix + fmt.Sprintf("%06d.json.gz", i)
 					_, err = client.PutObject(ctx, &s3.PutObjectInput{Bucket: new(string(fetcherBucket)), Key: &key, Body: bytes.NewReader(content)})
+					total.Add(size)
 				}
 				if err != nil {
 					failed.CompareAndSwap(nil, &err)
 				}
-				total.Add(size)
 			}
 		})
 	}
-	for i := range l.objects {
-		next <- i
+	for first := range l.bodies {
+		next <- first
 	}
 	close(next)
 	workers.Wait()
@@ -164,22 +188,26 @@ func zipped(sample [][]byte, object, size int) (content []byte, decompressed int
 }
 
 // getAndDecompress is the bare loop.
-func getAndDecompress(ctx context.Context, server *embedded.S3, prefix string, workers int) (seconds float64, err error) {
+func getAndDecompress(ctx context.Context, server *embedded.S3, prefix string, workers int) (took cost, err error) {
 	store, err := objectstore.New(ctx, config.S3{
 		Endpoint: server.Endpoint(), Region: server.Region, PathStyle: true,
 		AccessKeyID: server.AccessKeyID, SecretAccessKey: config.Secret(server.SecretAccessKey),
 	}, objectstore.Options{})
 	if err != nil {
-		return 0, err
+		return cost{}, err
 	}
 	var keys []string
 	if err := store.List(ctx, fetcherBucket, prefix, "", func(listed objectstore.Listed) error {
 		keys = append(keys, listed.Key)
 		return nil
 	}); err != nil {
-		return 0, err
+		return cost{}, err
 	}
 	client := server.Client()
+	before, err := processorTime()
+	if err != nil {
+		return cost{}, err
+	}
 	began := time.Now()
 	next := make(chan string)
 	var failed atomic.Pointer[error]
@@ -201,9 +229,12 @@ func getAndDecompress(ctx context.Context, server *embedded.S3, prefix string, w
 	close(next)
 	group.Wait()
 	if err := failed.Load(); err != nil {
-		return 0, *err
+		return cost{}, *err
 	}
-	return time.Since(began).Seconds(), nil
+	took.seconds = time.Since(began).Seconds()
+	after, err := processorTime()
+	took.processor = after - before
+	return took, err
 }
 
 func getOne(ctx context.Context, client *s3.Client, key string, reader *gzip.Reader, buffer []byte) error {
@@ -220,15 +251,18 @@ func getOne(ctx context.Context, client *s3.Client, key string, reader *gzip.Rea
 }
 
 // fetchLoad runs the fetcher over announced objects until all are in raw.
-func fetchLoad(ctx context.Context, o options, settings config.Config, l load, prefix string, round int) (seconds float64, rss int64, err error) {
+func fetchLoad(ctx context.Context, o options, settings config.Config, l load, prefix string, round int) (took cost, err error) {
 	b, err := startBroker(ctx, o, fmt.Sprint("fetcher", l.size, "-", round))
 	if err != nil {
-		return 0, 0, err
+		return cost{}, err
 	}
-	defer func() { err = errors.Join(err, b.close()) }()
+	defer func() {
+		err = errors.Join(err, b.close())
+		took.broker = b.server.processor
+	}()
 	settings.Kafka = b.cfg.Kafka
 	if err := announceLoad(ctx, b, settings.S3, prefix); err != nil {
-		return 0, 0, err
+		return cost{}, err
 	}
 	registry := prometheus.NewRegistry()
 	stage, err := fetcher.New(ctx, fetcher.Options{
@@ -236,12 +270,25 @@ func fetchLoad(ctx context.Context, o options, settings config.Config, l load, p
 		Sources: []config.Source{{ID: "bench", Bucket: fetcherBucket, Prefix: prefix}}, Log: o.log, Registerer: registry,
 	})
 	if err != nil {
-		return 0, 0, err
+		return cost{}, err
 	}
 	resetPeak()
+	stopProfile, err := profileCPU(o, fmt.Sprint("fetcher", l.size, "-", round))
+	if err != nil {
+		return cost{}, err
+	}
+	defer stopProfile()
+	before, err := processorTime()
+	if err != nil {
+		return cost{}, err
+	}
 	done := func(context.Context) (int, error) { return doneObjects(registry) }
-	seconds, err = until(ctx, l.objects, done, stage.Run)
-	return seconds, peakMemory(), err
+	if took.seconds, err = until(ctx, l.objects, done, stage.Run); err != nil {
+		return cost{}, err
+	}
+	after, err := processorTime()
+	took.processor, took.memory = after-before, peakMemory()
+	return took, err
 }
 
 func announceLoad(ctx context.Context, b *broker, s3Config config.S3, prefix string) error {

@@ -12,16 +12,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditstream/auditstream/pkg/config"
-	"github.com/auditstream/auditstream/pkg/embedded"
 	"github.com/auditstream/auditstream/pkg/kafka"
 	"github.com/auditstream/auditstream/topics"
 )
 
-// broker is an embedded broker of one measurement, with the four topics.
+// broker is the broker of one measurement, with the four topics.
 type broker struct {
 	cfg       config.Config
 	names     topics.Names
-	server    *embedded.Kafka
+	server    *brokerProcess
 	directory string
 	client    *kgo.Client
 	admin     *kadm.Client
@@ -29,12 +28,12 @@ type broker struct {
 
 func startBroker(ctx context.Context, o options, name string) (*broker, error) {
 	directory := filepath.Join(o.scratch, "kafka-"+name)
-	server, err := embedded.StartKafka(ctx, embedded.KafkaOptions{Directory: directory, Log: o.log})
+	server, err := startBrokerProcess(directory)
 	if err != nil {
 		return nil, err
 	}
 	b := &broker{cfg: config.Default(), server: server, directory: directory}
-	b.cfg.Kafka.Brokers = server.Addresses()
+	b.cfg.Kafka.Brokers = []string{server.address}
 	b.cfg.Kafka.Instance = "bench"
 	b.names = b.cfg.Topics.Names()
 	options, err := b.options(o)
@@ -45,7 +44,7 @@ func startBroker(ctx context.Context, o options, name string) (*broker, error) {
 		b.client, err = kgo.NewClient(options...)
 	}
 	if err != nil {
-		return nil, errors.Join(err, server.Close())
+		return nil, errors.Join(err, server.close())
 	}
 	b.admin = kadm.NewClient(b.client)
 	return b, nil
@@ -80,7 +79,7 @@ func (b *broker) options(o options) ([]kgo.Opt, error) {
 
 func (b *broker) close() error {
 	b.client.Close()
-	return errors.Join(b.server.Close(), os.RemoveAll(b.directory))
+	return errors.Join(b.server.close(), os.RemoveAll(b.directory))
 }
 
 // fill produces the records that record makes of 0 … n-1.

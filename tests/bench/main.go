@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"runtime"
 	"text/tabwriter"
+	"time"
 
 	"github.com/auditstream/auditstream/pkg/embedded"
 )
@@ -46,10 +47,13 @@ type options struct {
 	seed    uint64
 	log     *slog.Logger
 	scratch string
+	profile string
+	limit   time.Duration
 }
 
 func main() {
 	embedded.RunChildIfAsked()
+	serveBrokerIfAsked()
 	os.Exit(run())
 }
 
@@ -60,6 +64,8 @@ func run() int {
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each is measured, in turns with its ceiling; the best counts")
 	flag.Uint64Var(&o.seed, "seed", 1, "of the generated events")
 	flag.StringVar(&o.only, "only", "", "measure this part alone: fetcher, normalizer, enricher, sink")
+	flag.StringVar(&o.profile, "profile", "", "folder to write CPU profiles of the fetcher to")
+	flag.DurationVar(&o.limit, "limit", 20*time.Minute, "a part that takes longer ends the run, and tells where it stands")
 	flag.BoolVar(&verbose, "v", false, "show the servers' and the stages' logs")
 	flag.Parse()
 	if o.events < 10*sinkBatch || o.rounds < 1 {
@@ -100,7 +106,9 @@ func measure(ctx context.Context, o options, out io.Writer) (err error) {
 			continue
 		}
 		fmt.Fprintf(out, "measuring the %s …\n", part.name)
+		stop := watch(part.name, o.limit)
 		measured, err := part.run(ctx, o)
+		stop()
 		if err != nil {
 			return fmt.Errorf("%s: %w", part.name, err)
 		}

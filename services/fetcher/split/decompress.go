@@ -9,10 +9,11 @@ import (
 	"io"
 	"sync"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
+
+	"github.com/auditstream/auditstream/pkg/gunzip"
 )
 
 // errTooLarge: the object decompresses to more than is allowed.
@@ -40,7 +41,7 @@ type compression struct {
 }
 
 var compressions = []compression{
-	{"gzip", startsWith("\x1f\x8b\x08"), gunzip},
+	{"gzip", startsWith("\x1f\x8b\x08"), ungzip},
 	{"zstd", isZstd, unzstd},
 	{"bzip2", isBzip2, func(r *bufio.Reader) (io.Reader, func(), error) { return bzip2.NewReader(r), func() {}, nil }},
 	{"lz4", startsWith("\x04\x22\x4d\x18"), unlz4},
@@ -70,16 +71,16 @@ func isSnappy(data []byte) bool {
 }
 
 var (
-	gunzips sync.Pool // of *gzip.Reader
+	ungzips sync.Pool // of *gunzip.Reader
 	unzstds sync.Pool // of *zstd.Decoder
 )
 
-func gunzip(from *bufio.Reader) (io.Reader, func(), error) {
-	reader, _ := gunzips.Get().(*gzip.Reader)
+func ungzip(from *bufio.Reader) (io.Reader, func(), error) {
+	reader, _ := ungzips.Get().(*gunzip.Reader)
 	if reader == nil {
-		reader = new(gzip.Reader)
+		reader = new(gunzip.Reader)
 	}
-	return reader, func() { gunzips.Put(reader) }, reader.Reset(from)
+	return reader, func() { ungzips.Put(reader) }, reader.Reset(from)
 }
 
 func unzstd(from *bufio.Reader) (io.Reader, func(), error) {
