@@ -39,7 +39,7 @@ func BenchmarkInsertPrebuilt(b *testing.B) {
 	for b.Loop() {
 		n++
 		settings := clickhouse.Settings{"insert_deduplication_token": fmt.Sprint("token", n)}
-		for name, value := range table.insertSettings {
+		for name, value := range table.prepared.Load().insertSettings {
 			settings[name] = value
 		}
 		batch, err := conn.PrepareBatch(clickhouse.Context(b.Context(), clickhouse.WithSettings(settings)), table.insert)

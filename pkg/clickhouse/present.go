@@ -27,7 +27,7 @@ const presentKeys = 50000
 func (t *Table) Present(ctx context.Context, keys []RowKey) (present []bool, err error) {
 	server := t.server()
 	defer func() { t.failed(server, err) }()
-	if t.replicated {
+	if t.prepared.Load().replicated {
 		if err := server.Exec(ctx, "SYSTEM SYNC REPLICA "+t.ref.String()+" LIGHTWEIGHT"); err != nil {
 			return nil, fmt.Errorf("look up rows: wait for the other replicas' parts: %w", err)
 		}
@@ -72,7 +72,7 @@ func (t *Table) presentOn(ctx context.Context, server driver.Conn, keys []RowKey
 		" WHERE receivedAt >= toDateTime(%d) AND receivedAt <= toDateTime(%d)"+
 		" AND (workspaceID, sourceID, receivedAt, id) IN (SELECT workspaceID, sourceID, receivedAt, id FROM wanted)",
 		t.ref, first, last)
-	rows, err := server.Query(clickhouse.Context(ctx, clickhouse.WithSettings(t.proofSettings), clickhouse.WithExternalTable(wanted)), query)
+	rows, err := server.Query(clickhouse.Context(ctx, clickhouse.WithSettings(t.prepared.Load().proofSettings), clickhouse.WithExternalTable(wanted)), query)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (t *Table) Empty(ctx context.Context) (empty bool, err error) {
 	server := t.server()
 	defer func() { t.failed(server, err) }()
 	var rows uint64
-	if err := server.QueryRow(clickhouse.Context(ctx, clickhouse.WithSettings(t.proofSettings)),
+	if err := server.QueryRow(clickhouse.Context(ctx, clickhouse.WithSettings(t.prepared.Load().proofSettings)),
 		"SELECT count() FROM (SELECT 1 FROM "+t.ref.String()+" LIMIT 1)").Scan(&rows); err != nil {
 		return false, fmt.Errorf("look whether table %s is empty: %w", t.ref, err)
 	}

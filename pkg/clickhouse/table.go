@@ -31,6 +31,11 @@ type Table struct {
 	current atomic.Uint32
 	fillers sync.Pool
 
+	// What Prepare found out; it may be called again while others insert.
+	prepared atomic.Pointer[preparation]
+}
+
+type preparation struct {
 	insertSettings, proofSettings clickhouse.Settings
 	replicated                    bool
 	views                         bool
@@ -68,7 +73,7 @@ func OpenTable(cfg config.ClickHouse, log *slog.Logger) (*Table, error) {
 func (t *Table) Name() string { return t.ref.database + "." + t.ref.name }
 
 // HasViews reports whether materialized views hang on the table.
-func (t *Table) HasViews() bool { return t.views }
+func (t *Table) HasViews() bool { return t.prepared.Load().views }
 
 // Close ends all connections.
 func (t *Table) Close() error {
@@ -116,10 +121,12 @@ func (t *Table) Prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	t.insertSettings = settingsOf(insertRequirements, known)
-	t.proofSettings = settingsOf(proofRequirements, known)
-	t.replicated = state.replicated()
-	t.views = len(state.dependents) > 0
+	t.prepared.Store(&preparation{
+		insertSettings: settingsOf(insertRequirements, known),
+		proofSettings:  settingsOf(proofRequirements, known),
+		replicated:     state.replicated(),
+		views:          len(state.dependents) > 0,
+	})
 	return nil
 }
 
@@ -169,8 +176,9 @@ func (t *Table) Insert(ctx context.Context, token string, rows Rows) (Inserted, 
 }
 
 func (t *Table) insertOn(ctx context.Context, server driver.Conn, token string, rows Rows) (inserted Inserted, sent bool, err error) {
-	settings := make(clickhouse.Settings, len(t.insertSettings)+1)
-	for name, value := range t.insertSettings {
+	prepared := t.prepared.Load()
+	settings := make(clickhouse.Settings, len(prepared.insertSettings)+1)
+	for name, value := range prepared.insertSettings {
 		settings[name] = value
 	}
 	settings["insert_deduplication_token"] = token

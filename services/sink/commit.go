@@ -18,7 +18,12 @@ import (
 // it, so a commit belongs to the assignment it was begun in. One whose reply is
 // lost is made again: it says the same.
 func (w *worker) commit(ctx context.Context, offset int64, in *intent) error {
-	text, err := metadata{Topic: w.topicID, Intent: in, Run: w.run}.encode()
+	m := metadata{Topic: w.topicID, Intent: in, Run: w.run}
+	if in == nil {
+		// After this commit nothing is intended before the hold was looked at.
+		m.Hold, _ = w.shard.hold.get()
+	}
+	text, err := m.encode()
 	if err != nil {
 		return err
 	}
@@ -32,6 +37,7 @@ func (w *worker) commit(ctx context.Context, offset int64, in *intent) error {
 			return err
 		}
 	}
+	w.committed, w.acknowledged = offset, m.Hold
 	w.unconfirmed.Store(in != nil)
 	if in == nil {
 		w.intentAt.Store(0)

@@ -105,6 +105,13 @@ func (w *worker) nextBatch(ctx context.Context) (*batch, error) {
 		if w.stopRequested() {
 			return nil, errStopped
 		}
+		if err := w.mayIntend(ctx); err != nil {
+			return nil, err
+		}
+		held, heldNow := w.shard.hold.get()
+		if held != "" {
+			continue
+		}
 		due, err := w.collect()
 		if err != nil {
 			return nil, err
@@ -133,6 +140,7 @@ func (w *worker) nextBatch(ctx context.Context) (*batch, error) {
 		}
 		select {
 		case <-w.queue.arrived:
+		case <-heldNow:
 		case <-aged:
 		case <-w.stopping:
 		case <-ctx.Done():
@@ -148,7 +156,7 @@ func (w *worker) readyBatch() (*batch, *intent, error) {
 	if err := w.hook(StepInserted); err != nil {
 		return nil, nil, err
 	}
-	if w.stopRequested() {
+	if w.stopRequested() || w.held() {
 		return nil, nil, nil
 	}
 	due, err := w.collect()

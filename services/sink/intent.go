@@ -33,6 +33,8 @@ type metadata struct {
 	Topic  string  `json:"topic,omitempty"`
 	Intent *intent `json:"intent,omitempty"` // nil: nothing is under way
 	Run    *run    `json:"run,omitempty"`    // nil: the sink has no end
+	// Hold is the hold on the table that the partition has acknowledged.
+	Hold string `json:"hold,omitempty"`
 }
 
 // hash is the first 128 bits of a SHA-256, as hexadecimal digits in text.

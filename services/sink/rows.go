@@ -32,6 +32,8 @@ type table interface {
 	Name() string
 	// HasViews reports materialized views behind the table.
 	HasViews() bool
+	// Hold is the hold on the table, "" without one.
+	Hold(ctx context.Context) (string, error)
 	// Prepare checks that the table can be written exactly once.
 	Prepare(ctx context.Context) error
 	Empty(ctx context.Context) (bool, error)

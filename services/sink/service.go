@@ -126,7 +126,7 @@ func New(options Options) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sink: %w", err)
 	}
-	s.shards = []*shard{{number: 0, table: opened}}
+	s.shards = []*shard{{number: 0, table: opened, hold: newHold()}}
 	options.Health.Expect(s.kafka, s.clickhouse)
 	return s, nil
 }
@@ -181,6 +181,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	background.Go(func() { s.watchLag(ctx) })
+	background.Go(func() { s.watchHolds(ctx) })
 	if s.options.Bounded {
 		background.Go(func() {
 			s.awaitEnd(ctx)

@@ -13,6 +13,7 @@ import (
 type shard struct {
 	number int
 	table  table
+	hold   *hold
 }
 
 // target names shard and table in intents.

@@ -41,9 +41,13 @@ type worker struct {
 	queue     *queue
 	log       *slog.Logger
 
-	position int64   // the committed offset
+	position int64   // one past what is in batches
 	open     *intent // found at assignment
 	shrunk   bool    // part of the open intent's range is known to be gone, and that is accepted
+
+	committed    int64  // the committed offset
+	acknowledged string // the hold that the last commit named
+	looked       bool   // whether this worker has looked for a hold itself
 
 	topicID string // of the assignment; goes into every commit
 	run     *run   // of a bounded sink; goes into every commit
@@ -78,6 +82,9 @@ func (w *worker) deliver(ctx context.Context) error {
 	for {
 		if b == nil {
 			if b, err = w.nextBatch(ctx); err != nil {
+				return err
+			}
+			if err = w.mayIntend(ctx); err != nil {
 				return err
 			}
 			in = w.intend(b)
