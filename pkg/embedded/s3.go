@@ -127,6 +127,9 @@ func startS3(ctx context.Context, order s3Order, log *slog.Logger) (*S3, error) 
 // s3HealthPath is no bucket's: bucket names have no underscore.
 const s3HealthPath = "/_health"
 
+// Address is where the server listens, as "127.0.0.1:port".
+func (s *S3) Address() string { return s.address }
+
 // Endpoint is the server's URL.
 func (s *S3) Endpoint() string { return "http://" + s.address }
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // The metadata of a committed offset that is ours begins with metadataPrefix and
@@ -138,4 +139,25 @@ func (i *intent) matches(b *batch) error {
 		return fmt.Errorf("its row ids have the hash %s, %s was intended", b.ids, i.IDs)
 	}
 	return nil
+}
+
+// Intent is what a committed offset says is being inserted, for those who look
+// on: [From, To) are the offsets, Records how many records they hold.
+type Intent struct {
+	From, To int64
+	Records  int
+	Attempt  int
+	Target   string    // shard and table
+	At       time.Time // when it was first recorded
+}
+
+// ReadIntent reads the metadata of a committed offset of the sink's group. It is
+// nil when nothing is under way, and when the metadata is not the sink's.
+func ReadIntent(offset int64, text string) (*Intent, error) {
+	m, err := decodeMetadata(offset, text)
+	if err != nil || m.Intent == nil {
+		return nil, err
+	}
+	i := m.Intent
+	return &Intent{From: i.from, To: i.To, Records: i.Records, Attempt: i.Attempt, Target: i.Target, At: time.Unix(i.At, 0).UTC()}, nil
 }

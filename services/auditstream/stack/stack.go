@@ -192,29 +192,15 @@ func (s *Stack) fillAddresses() {
 		cfg.Embedded.KafkaAddress = cfg.Kafka.Brokers[0]
 	}
 	if s.clickHouse != nil {
-		cfg.ClickHouse.Addresses = []string{s.clickHouse.Address()}
-		cfg.ClickHouse.Username, cfg.ClickHouse.Password = "default", ""
+		useEmbeddedClickHouse(cfg, s.clickHouse.Address())
 		cfg.Embedded.ClickHouseTCPAddress = s.clickHouse.Address()
 		cfg.Embedded.ClickHouseHTTPAddress = s.clickHouse.HTTPAddress()
 	}
 	if s.s3 != nil {
-		cfg.S3 = config.S3{
-			Endpoint:        s.s3.Endpoint(),
-			Alias:           cfg.S3.Alias,
-			Region:          s.s3.Region,
-			PathStyle:       true,
-			AccessKeyID:     s.s3.AccessKeyID,
-			SecretAccessKey: config.Secret(s.s3.SecretAccessKey),
-		}
-		if cfg.S3.Alias == "" {
-			cfg.S3.Alias = embeddedAlias
-		}
+		useEmbeddedS3(cfg, embedded.S3AccessAt(s.s3.Address()))
 	}
 	if len(cfg.Sources) == 0 {
-		source := config.DefaultSource()
-		source.ID, source.Workspace, source.Bucket = DefaultSourceID, "default", DefaultBucket
-		source.Listing.Interval = localListing
-		cfg.Sources = []config.Source{source}
+		cfg.Sources = []config.Source{localSource()}
 	}
 }
 

@@ -36,7 +36,7 @@ func NewStage(ctx context.Context, stage config.Command, cfg config.Config, opti
 			return task, err
 		}
 		made, err := enricher.New(enricher.Options{
-			Kafka: broker, Topics: cfg.Topics.Names(), LineLimit: int64(cfg.Topics.LineLimit),
+			Kafka: cfg.Kafka, Topics: cfg.Topics.Names(), LineLimit: int64(cfg.Topics.LineLimit), // it adds its name itself
 			Enricher: cfg.Enricher, Sources: sources,
 			Log: log, Registerer: options.Registry, Health: options.Health,
 		})

@@ -1,0 +1,52 @@
+package stack
+
+import (
+	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/embedded"
+)
+
+// Here fills in, for whatever cfg doesn't name, where an `up` with the same
+// configuration listens on this machine, so that commands that look at a
+// pipeline find that one without being told.
+func Here(cfg config.Config) config.Config {
+	if len(cfg.Kafka.Brokers) == 0 {
+		cfg.Kafka.Brokers = []string{cfg.Embedded.KafkaAddress}
+	}
+	if len(cfg.ClickHouse.Addresses) == 0 {
+		useEmbeddedClickHouse(&cfg, cfg.Embedded.ClickHouseTCPAddress)
+	}
+	if cfg.S3.Endpoint == "" && len(cfg.Sources) == 0 {
+		useEmbeddedS3(&cfg, embedded.S3AccessAt(cfg.Embedded.S3Address))
+	}
+	if len(cfg.Sources) == 0 {
+		cfg.Sources = []config.Source{localSource()}
+	}
+	return cfg
+}
+
+func useEmbeddedClickHouse(cfg *config.Config, address string) {
+	cfg.ClickHouse.Addresses = []string{address}
+	cfg.ClickHouse.Username, cfg.ClickHouse.Password = "default", ""
+}
+
+func useEmbeddedS3(cfg *config.Config, access embedded.S3Access) {
+	cfg.S3 = config.S3{
+		Endpoint:        access.Endpoint,
+		Alias:           cfg.S3.Alias,
+		Region:          access.Region,
+		PathStyle:       true,
+		AccessKeyID:     access.AccessKeyID,
+		SecretAccessKey: config.Secret(access.SecretAccessKey),
+	}
+	if cfg.S3.Alias == "" {
+		cfg.S3.Alias = embeddedAlias
+	}
+}
+
+// localSource is what `up` reads when no source is configured.
+func localSource() config.Source {
+	source := config.DefaultSource()
+	source.ID, source.Workspace, source.Bucket = DefaultSourceID, "default", DefaultBucket
+	source.Listing.Interval = localListing
+	return source
+}
