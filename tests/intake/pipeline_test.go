@@ -17,6 +17,7 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/identity"
+	"github.com/auditstream/auditstream/services/auditstream/stack"
 	"github.com/auditstream/auditstream/services/fetcher"
 	"github.com/auditstream/auditstream/tests/servers"
 	"github.com/auditstream/auditstream/topics"
@@ -43,27 +44,38 @@ func newPipeline(t *testing.T, s3 config.S3, sources ...config.Source) *pipeline
 	p.client, err = kgo.NewClient(kgo.SeedBrokers(p.brokers...))
 	require.NoError(t, err)
 	t.Cleanup(p.client.Close)
-	admin := kadm.NewClient(p.client)
-	all := []string{p.names.Objects, p.names.Raw, p.names.DeadLetter, p.names.Ledger}
-	for _, topic := range all {
-		created, err := admin.CreateTopic(t.Context(), 3, 1, nil, topic)
-		require.NoError(t, err)
-		require.NoError(t, created.Err)
+	cfg := p.config()
+	require.NoError(t, stack.ApplyTopics(t.Context(), cfg, slog.New(slog.DiscardHandler)))
+	var all []string
+	for _, settings := range cfg.Topics.Settings() {
+		all = append(all, settings.Name)
 	}
-	t.Cleanup(func() { _, _ = admin.DeleteTopics(context.Background(), all...) })
+	t.Cleanup(func() { _, _ = kadm.NewClient(p.client).DeleteTopics(context.Background(), all...) })
 	return p
+}
+
+// config is that of all stages.
+func (p *pipeline) config() config.Config {
+	cfg := config.Default()
+	cfg.Topics.Prefix = p.prefix
+	cfg.Topics.LineLimit = 64 << 10
+	for _, topic := range []*config.Topic{&cfg.Topics.Objects, &cfg.Topics.Raw, &cfg.Topics.Normalized, &cfg.Topics.DeadLetter} {
+		topic.Partitions = 3
+	}
+	cfg.Fetcher.SliceSize = 256 << 10
+	cfg.Sink.BatchAge = 200 * time.Millisecond
+	cfg.Kafka.Group = p.prefix + "group"
+	cfg.Kafka.Brokers = p.brokers
+	cfg.Kafka.SessionTimeout = 6 * time.Second
+	cfg.Kafka.Instance = "one"
+	cfg.S3, cfg.Sources = p.s3, p.sources
+	return cfg
 }
 
 // start runs one instance until the returned function is called.
 func (p *pipeline) start(instance string) (registry *prometheus.Registry, stop func()) {
 	p.t.Helper()
-	cfg := config.Default()
-	cfg.Topics.Prefix = p.prefix
-	cfg.Topics.LineLimit = 64 << 10
-	cfg.Fetcher.SliceSize = 256 << 10
-	cfg.Kafka.Group = p.prefix + "group"
-	cfg.Kafka.Brokers = p.brokers
-	cfg.Kafka.SessionTimeout = 6 * time.Second
+	cfg := p.config()
 	registry = prometheus.NewRegistry()
 	f, err := fetcher.New(p.t.Context(), fetcher.Options{
 		Config: cfg.Fetcher, Topics: cfg.Topics, Kafka: cfg.Kafka, S3: p.s3, Sources: p.sources, Instance: instance,

@@ -21,9 +21,10 @@ import (
 
 // S3 → SNS → SQS and S3 → SQS into one queue, from buckets of two regions in
 // another account, by role; every message doubled, in any order, and some told
-// in other forms; two instances; a bucket of two sources. Every line is there
-// once, and what is no notification is a dead letter.
-func TestFromNotificationsToRaw(t *testing.T) {
+// in other forms; two instances; a bucket of two sources; and on through the
+// enricher and the sink. Every line is there once, in raw and as a row, and what
+// is no notification is a dead letter.
+func TestFromNotificationsToRows(t *testing.T) {
 	const customer = "222233334444"
 	moto := servers.Moto(t)
 	began := time.Now()
@@ -55,7 +56,7 @@ func TestFromNotificationsToRaw(t *testing.T) {
 	rows := make(map[string]string)
 	var again []string // the same told otherwise
 	put := func(a *account, source, bucket, key string) {
-		content := fmt.Sprintf("{\"of\":%q}\n{\"second\":%q}\n", key, bucket)
+		content := auditLines(bucket, key)
 		etag := a.put(bucket, key, content)
 		lines(rows, source, identity.ObjectID("aws", bucket, key, etag), content)
 		again = append(again,
@@ -88,6 +89,7 @@ func TestFromNotificationsToRaw(t *testing.T) {
 
 	t.Logf("sent at %s", time.Since(began))
 	p := newPipeline(t, cfg, sources...)
+	table := p.startTable()
 	one, stopOne := p.start("one")
 	two, stopTwo := p.start("two")
 	p.requireRows(rows)
@@ -101,6 +103,8 @@ func TestFromNotificationsToRaw(t *testing.T) {
 	stopOne()
 	stopTwo()
 	p.requireRows(rows)
+	table.requireRows(rows)
+	t.Logf("in ClickHouse at %s", time.Since(began))
 	letters := p.deadLetters(len(junk))
 	require.ElementsMatch(t, junk, slices.Compact(letters[topics.ReasonNotANotification])) // sorted
 	require.Len(t, letters, 1)
