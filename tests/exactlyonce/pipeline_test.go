@@ -130,7 +130,19 @@ func (p *pipeline) rowIDs(t *testing.T) map[string]uint64 {
 // deadLetterIDs is how many dead letters each line has.
 func (p *pipeline) deadLetterIDs(t *testing.T) map[string]uint64 {
 	t.Helper()
-	topic := p.prefix + topics.DeadLetter
+	ids := map[string]uint64{}
+	p.read(t, topics.DeadLetter, func(r *kgo.Record) {
+		letter, err := topics.DecodeDeadLetter(r)
+		require.NoError(t, err)
+		ids[identity.RowID(letter.Object, letter.Line, letter.Event)]++
+	})
+	return ids
+}
+
+// read gives what is committed in a topic to yield.
+func (p *pipeline) read(t *testing.T, name string, yield func(*kgo.Record)) {
+	t.Helper()
+	topic := p.prefix + name
 	ends, err := p.admin.ListCommittedOffsets(t.Context(), topic)
 	require.NoError(t, err)
 	client, err := kgo.NewClient(kgo.SeedBrokers(p.brokers...), kgo.ConsumeTopics(topic),
@@ -140,21 +152,16 @@ func (p *pipeline) deadLetterIDs(t *testing.T) map[string]uint64 {
 	want := int64(0)
 	reached := map[int32]int64{}
 	ends.Each(func(o kadm.ListedOffset) { want += o.Offset })
-	ids := map[string]uint64{}
 	for sum(reached) < want {
 		fetches := client.PollFetches(t.Context())
 		require.NoError(t, fetches.Err())
 		fetches.EachRecord(func(r *kgo.Record) {
 			reached[r.Partition] = r.Offset + 1
-			if r.Attrs.IsControl() {
-				return
+			if !r.Attrs.IsControl() {
+				yield(r)
 			}
-			letter, err := topics.DecodeDeadLetter(r)
-			require.NoError(t, err)
-			ids[identity.RowID(letter.Object, letter.Line, letter.Event)]++
 		})
 	}
-	return ids
 }
 
 func sum(offsets map[int32]int64) (total int64) {
