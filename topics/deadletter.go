@@ -7,17 +7,19 @@ import (
 	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/auditstream/auditstream/pkg/event"
 )
 
 // Headers of `deadletter` beside those of `raw`.
 const (
-	HeaderStage     = "stage"     // fetcher, enricher
+	HeaderStage     = "stage"     // fetcher, enricher, sink
 	HeaderReason    = "reason"    // one of the closed set of reasons
 	HeaderError     = "error"     // the error's text
 	HeaderTopic     = "topic"     // where the original record was
 	HeaderPartition = "partition" //
 	HeaderOffset    = "offset"    //
-	HeaderEvent     = "event"     // of several events in a line, which one, from 0
+	HeaderSize      = "size"      // of what the value is only the beginning of
 )
 
 // Reason says why a record was set aside. The set is closed: these and the
@@ -61,15 +63,19 @@ type DeadLetterRecord struct {
 	Line       int64  // 0 when the whole object is meant
 	Event      int    // of several events in a line, which one
 	ReceivedAt int64  // ms; 0 when not known
+	// Extent says what Bytes are: the line, all of which (or one event, or the
+	// rest from Event on) is meant, or a part of it, which holds Event.
+	Extent event.Extent
 
 	Bytes []byte
+	Size  int64 // when Bytes are only the beginning: of how many; 0 otherwise
 }
 
 // Record encodes the dead letter. Its key is the object id, so that the dead
 // letters of an object stay together.
 func (d *DeadLetterRecord) Record(topic string) *kgo.Record {
 	number := func(n int64) []byte { return strconv.AppendInt(nil, n, 10) }
-	return &kgo.Record{
+	record := &kgo.Record{
 		Topic: topic,
 		Key:   []byte(d.Object),
 		Value: d.Bytes,
@@ -87,10 +93,18 @@ func (d *DeadLetterRecord) Record(topic string) *kgo.Record {
 			{Key: HeaderReceivedAt, Value: number(d.ReceivedAt)},
 		},
 	}
+	if d.Extent != event.WholeLine {
+		record.Headers = append(record.Headers, kgo.RecordHeader{Key: HeaderExtent, Value: []byte(d.Extent.String())})
+	}
+	if d.Size > 0 {
+		record.Headers = append(record.Headers, kgo.RecordHeader{Key: HeaderSize, Value: number(d.Size)})
+	}
+	return record
 }
 
 // DecodeDeadLetter reads a record of `deadletter`. Bytes is the record's
-// value, not a copy. The error wraps ErrMalformed.
+// value, not a copy. The error wraps ErrMalformed; that of a record for which
+// IsRetried does too, since it is no dead letter.
 func DecodeDeadLetter(r *kgo.Record) (DeadLetterRecord, error) {
 	d := DeadLetterRecord{Bytes: r.Value}
 	for i := range r.Headers {
@@ -125,6 +139,10 @@ func DecodeDeadLetter(r *kgo.Record) (DeadLetterRecord, error) {
 			d.Event = int(number())
 		case HeaderReceivedAt:
 			d.ReceivedAt = number()
+		case HeaderSize:
+			d.Size = number()
+		case HeaderExtent:
+			d.Extent, err = event.ParseExtent(text)
 		}
 		if err != nil {
 			return d, fmt.Errorf("%w: header %s: %w", ErrMalformed, header.Key, err)

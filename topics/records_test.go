@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/auditstream/auditstream/pkg/event"
 	"github.com/auditstream/auditstream/pkg/identity"
 )
 
@@ -141,6 +142,63 @@ func TestDeadLetterRecord(t *testing.T) {
 
 	_, err = DecodeDeadLetter(&kgo.Record{Value: []byte("x")})
 	require.ErrorIs(t, err, ErrMalformed)
+}
+
+func TestRecordsOfWhatIsDoneAgain(t *testing.T) {
+	for extent, name := range map[event.Extent]string{
+		event.OneEvent: "raw-event", event.RestOfLine: "raw-rest", event.PartOfLine: "raw-part",
+	} {
+		line := RawLine{
+			Source: "prod-eu", Object: sampleObject().ID, Line: 42, ReceivedAt: 1767225600123, Bytes: []byte(`{"kind":"Event"}`),
+			Extent: extent, Event: 3,
+		}
+		record := line.Record(Raw)
+		requireGoldenRecord(t, name, record)
+		decoded, err := DecodeRawLine(record)
+		require.NoError(t, err)
+		require.Equal(t, line, decoded)
+
+		letter := DeadLetterRecord{
+			Stage: "enricher", Reason: "not-json", Topic: Raw, Partition: 3, Offset: 7, Source: "prod-eu", Object: sampleObject().ID,
+			Line: 42, Event: 3, ReceivedAt: 1767225600123, Extent: extent, Bytes: []byte(`{"kind":`), Size: 4711,
+		}
+		record = letter.Record(DeadLetter)
+		requireGoldenRecord(t, "deadletter-"+name, record)
+		again, err := DecodeDeadLetter(record)
+		require.NoError(t, err)
+		require.Equal(t, letter, again)
+	}
+	line := RawLine{Source: "prod-eu", Object: sampleObject().ID, Line: 42, Extent: event.OneEvent, Event: 3}
+	for key, value := range map[string]string{HeaderExtent: "newer", HeaderEvent: "-1"} {
+		record := line.Record(Raw)
+		for i := range record.Headers {
+			if record.Headers[i].Key == key {
+				record.Headers[i].Value = []byte(value)
+			}
+		}
+		_, err := DecodeRawLine(record)
+		require.ErrorIs(t, err, ErrMalformed, key)
+	}
+}
+
+func TestRetriedRecord(t *testing.T) {
+	retried := Retried{Partition: 3, Offset: 1 << 40, Topic: Raw, Object: sampleObject().ID}
+	record := retried.Record(DeadLetter)
+	requireGoldenRecord(t, "retried", record)
+	require.True(t, IsRetried(record))
+	decoded, err := DecodeRetried(record)
+	require.NoError(t, err)
+	require.Equal(t, retried, decoded)
+
+	_, err = DecodeDeadLetter(record)
+	require.ErrorIs(t, err, ErrMalformed)
+	letter := DeadLetterRecord{Stage: "enricher", Reason: "not-json"}
+	require.False(t, IsRetried(letter.Record(DeadLetter)))
+	for _, spoilt := range []string{"", "3", "3/", "/7", "3/-7", "-3/7", "x/7", "99999999999/7"} {
+		record.Headers[0].Value = []byte(spoilt)
+		_, err := DecodeRetried(record)
+		require.ErrorIs(t, err, ErrMalformed, spoilt)
+	}
 }
 
 func TestDeadLetterBoundsTheErrorText(t *testing.T) {

@@ -130,10 +130,13 @@ func TestHostileLines(t *testing.T) {
 		require.Less(t, carried, maxRepeated+3*len(text), name)
 		require.LessOrEqual(t, len(result.Rejections), maxRejections+1, name)
 		require.NotZero(t, result.Rows+len(result.Rejections)+len(result.Skips), name)
-	}
-	// Such lines must leave nothing behind that costs the next line.
-	require.Zero(t, cap(normalizer.arena.buf))
-	for _, level := range normalizer.levels {
-		require.Zero(t, cap(level.e.sourceIPs)+cap(level.e.annotations.list)+len(level.s.data))
+		if len(text) <= largeLine {
+			continue
+		}
+		// Such lines must leave nothing behind that costs the next line.
+		require.Zero(t, cap(normalizer.arena.buf), name)
+		for _, level := range normalizer.levels {
+			require.Zero(t, cap(level.e.sourceIPs)+cap(level.e.annotations.list)+len(level.s.data), name)
+		}
 	}
 }

@@ -32,6 +32,10 @@ type Line struct {
 	ObjectID   string
 	Number     int64 // of the physical line in its object, from 1
 	ReceivedAt int64 // milliseconds since 1970
+	// Of a line that is done again: which of its events are meant. All are numbered
+	// as ever; those that are not meant leave no trace.
+	Extent event.Extent
+	Event  int
 }
 
 // Locator says where an address is.
@@ -105,6 +109,9 @@ func (n *Normalizer) Normalize(source *Source, line Line, emit func(*event.Row))
 	n.source, n.line, n.emit = source, line, emit
 	n.result = Result{Rejections: n.result.Rejections[:0], Skips: n.result.Skips[:0]}
 	n.position, n.carried, n.repeated = 0, 0, 0
+	if line.Extent == event.PartOfLine {
+		n.position = line.Event
+	}
 	n.arena.reset()
 
 	data := bytes.TrimPrefix(line.Bytes, byteOrderMark)
@@ -193,6 +200,10 @@ func (n *Normalizer) skip(reason Skip) {
 const maxRejections = 10_000
 
 func (n *Normalizer) reject(why verdict, part []byte) {
+	if !n.line.Extent.Wants(n.position, n.line.Event) {
+		n.position++
+		return
+	}
 	switch count := len(n.result.Rejections); {
 	case count == maxRejections:
 		why.detail, part = "the line as a whole: too many of its items are no events", n.line.Bytes

@@ -17,6 +17,10 @@ const truncatedKey = "audit.k8s.io/truncated"
 
 // emitRow hands out the event of a level, with what the levels around it say.
 func (n *Normalizer) emitRow(level int, raw []byte) {
+	if !n.line.Extent.Wants(n.position, n.line.Event) {
+		n.position++
+		return
+	}
 	row, e := &n.row, &n.levels[level].e
 	row.Reset()
 	n.fillSource(row)

@@ -130,7 +130,7 @@ func (d *deadLetters) follow(ctx context.Context) error {
 		d.mu.Lock()
 		fetches.EachRecord(func(record *kgo.Record) {
 			d.offsets[record.Partition] = record.Offset + 1
-			if record.Attrs.IsControl() {
+			if record.Attrs.IsControl() || topics.IsRetried(record) {
 				return
 			}
 			letter, err := topics.DecodeDeadLetter(record)

@@ -85,23 +85,51 @@ func (w *worker) take(record *kgo.Record) {
 	before := len(w.block.records)
 	result := w.normalizer.Normalize(source, audit.Line{
 		Bytes: line.Bytes, ObjectID: line.Object, Number: line.Line, ReceivedAt: line.ReceivedAt,
+		Extent: line.Extent, Event: line.Event,
 	}, w.emit)
+	if line.Extent == event.PartOfLine && result.Rows+len(result.Rejections) > 1 {
+		// The numbers after it are those of the line's other events.
+		w.takeBack(before)
+		w.reject(topics.Reason(audit.UnsupportedFormat), errSeveral.Error(), line.Bytes, line.Event)
+		w.note()
+		return
+	}
 	for i := range result.Rejections {
 		rejection := &result.Rejections[i]
 		w.reject(topics.Reason(rejection.Reason), rejection.Detail, rejection.Part, rejection.Event)
 	}
-	for _, skip := range result.Skips {
-		tally.skip(skip.Reason, skip.Count)
-		w.became.skipped(skip.Reason)
+	chosen := line.Extent == event.OneEvent || line.Extent == event.RestOfLine
+	if !chosen { // what is not meant was counted before
+		for _, skip := range result.Skips {
+			tally.skip(skip.Reason, skip.Count)
+			w.became.skipped(skip.Reason)
+		}
 	}
-	if len(w.block.records) == before && len(result.Skips) == 0 {
-		// The normalizer promises otherwise; a line must not vanish if it errs.
-		w.reject(topics.Reason(audit.NotAuditEvent), errNoOutcome.Error(), line.Bytes, 0)
+	if len(w.block.records) == before && (chosen || len(result.Skips) == 0) {
+		// Of a line in which one event is meant, that has no such event. Otherwise the
+		// normalizer promises that it can't be; a line must not vanish if it errs.
+		w.reject(topics.Reason(audit.NotAuditEvent), errNoOutcome.Error(), line.Bytes, line.Event)
 	}
 	w.note()
 }
 
-var errNoOutcome = errors.New("the line gave no outcome")
+var (
+	errNoOutcome = errors.New("the line gave no outcome")
+	errSeveral   = errors.New("this part of a line gives several events by now, of which only one can be numbered; fetch the object again")
+)
+
+// takeBack forgets the rows from one on.
+func (w *worker) takeBack(from int) {
+	b := w.block
+	for i := range b.records[from:] {
+		if record := &b.records[from+i]; record.Topic == w.work.names.Normalized {
+			b.tally.bytesOut -= len(record.Value)
+			b.tally.rows--
+		}
+	}
+	b.records = b.records[:from]
+	w.became = became{}
+}
 
 // row encodes one event. What the row points to is gone after it.
 func (w *worker) row(row *event.Row) {
@@ -143,7 +171,10 @@ func partitionKey(id string) string {
 // reject makes a dead letter. The bytes are copied: they may lie in the
 // normalizer's buffers.
 func (w *worker) reject(reason topics.Reason, detail string, part []byte, number int) {
+	extent := w.extent(part, number)
+	size := 0
 	if limit := w.work.limits.deadLetter; len(part) > limit {
+		size = len(part)
 		detail = fmt.Sprintf("%s (cut, it has %d bytes)", detail, len(part))
 		part = part[:limit]
 	}
@@ -163,12 +194,28 @@ func (w *worker) reject(reason topics.Reason, detail string, part []byte, number
 		Line:       max(w.line.Line, 0),
 		Event:      number,
 		ReceivedAt: max(w.line.ReceivedAt, 0),
+		Extent:     extent,
 		Bytes:      w.block.arena.copy(part),
+		Size:       int64(size),
 	}
 	w.block.records = append(w.block.records, *letter.Record(w.work.names.DeadLetter))
 	w.block.tally.reject(reason)
 	w.became.rejected(reason)
 	w.block.tally.bytesOut += len(part)
+}
+
+// extent says what of the line a dead letter holds. Only a part is shorter than
+// the line.
+func (w *worker) extent(part []byte, number int) event.Extent {
+	switch {
+	case w.line.Extent == event.PartOfLine, len(part) < len(w.record.Value):
+		return event.PartOfLine
+	case w.line.Extent != event.WholeLine:
+		return w.line.Extent
+	case number > 0:
+		return event.RestOfLine
+	}
+	return event.WholeLine
 }
 
 // maxSource is more than any configured source id; a header can be anything.

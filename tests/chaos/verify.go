@@ -87,6 +87,9 @@ func (c *campaign) verify(ctx context.Context) (*outcome, error) {
 		return nil, err
 	}
 	if err := c.readAll(ctx, c.topic(topics.DeadLetter), func(r *kgo.Record) error {
+		if topics.IsRetried(r) {
+			return nil
+		}
 		letter, err := topics.DecodeDeadLetter(r)
 		if err == nil {
 			v.letter(&letter)

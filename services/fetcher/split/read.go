@@ -146,6 +146,7 @@ func (s *Splitter) lineTooLong(tx transaction, p *piece, l line) {
 		Line:       p.object.FromLine,
 		ReceivedAt: p.receivedAt,
 		Bytes:      l.text,
+		Size:       l.length,
 	}
 	tx.Produce(letter.Record(s.opts.Topics.DeadLetter))
 }
