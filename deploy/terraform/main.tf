@@ -15,8 +15,9 @@ locals {
 # The one topic for all sources of the type, to which the account's buckets, and
 # nobody's else, may publish.
 resource "aws_sns_topic" "this" {
-  name = local.topic_name
-  tags = var.tags
+  name              = local.topic_name
+  kms_master_key_id = var.message_kms_key_arn
+  tags              = var.tags
 }
 
 data "aws_iam_policy_document" "topic" {
@@ -55,7 +56,8 @@ resource "aws_sqs_queue" "this" {
 
   name                      = var.queue_name != null ? var.queue_name : local.topic_name
   message_retention_seconds = 1209600
-  sqs_managed_sse_enabled   = true
+  sqs_managed_sse_enabled   = var.message_kms_key_arn == null ? true : null
+  kms_master_key_id         = var.message_kms_key_arn
   tags                      = var.tags
 }
 
@@ -64,6 +66,49 @@ data "aws_iam_policy_document" "queue" {
     sid       = "TopicSends"
     actions   = ["sqs:SendMessage"]
     resources = [local.queue_arn]
+
+    principals {
+      type        = "Service"
+      identifiers = ["sns.amazonaws.com"]
+    }
+
+    condition {
+      test     = "ArnEquals"
+      variable = "aws:SourceArn"
+      values   = [aws_sns_topic.this.arn]
+    }
+  }
+}
+
+# What the key of topic and queue has to allow; its policy is the owner's.
+data "aws_iam_policy_document" "key" {
+  statement {
+    sid       = "BucketsEncryptForTheTopic"
+    actions   = ["kms:GenerateDataKey*", "kms:Decrypt"]
+    resources = ["*"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["s3.amazonaws.com"]
+    }
+
+    condition {
+      test     = "ArnLike"
+      variable = "aws:SourceArn"
+      values   = ["arn:${local.partition}:s3:::*"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [local.account]
+    }
+  }
+
+  statement {
+    sid       = "TopicEncryptsForTheQueue"
+    actions   = ["kms:GenerateDataKey*", "kms:Decrypt"]
+    resources = ["*"]
 
     principals {
       type        = "Service"
@@ -184,6 +229,16 @@ data "aws_iam_policy_document" "role" {
         variable = "kms:ViaService"
         values   = ["s3.${local.region}.${condition.value}"]
       }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.message_kms_key_arn != null ? [var.message_kms_key_arn] : []
+
+    content {
+      sid       = "DecryptMessages"
+      actions   = ["kms:Decrypt"]
+      resources = [statement.value]
     }
   }
 }

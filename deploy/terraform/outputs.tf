@@ -13,6 +13,11 @@ output "queue_policy" {
   value       = data.aws_iam_policy_document.queue.json
 }
 
+output "key_policy" {
+  description = "What the policy of a key has to allow, beside what it does, when topic or queue are encrypted with it."
+  value       = data.aws_iam_policy_document.key.json
+}
+
 output "role_arn" {
   description = "role.arn of the sources."
   value       = aws_iam_role.this.arn

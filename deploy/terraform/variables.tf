@@ -64,6 +64,12 @@ variable "kms_key_arns" {
   default     = []
 }
 
+variable "message_kms_key_arn" {
+  description = "Key that topic and queue are encrypted with; its policy has to hold the statements of the output key_policy. Null: SQS's own for the queue, none for the topic."
+  type        = string
+  default     = null
+}
+
 variable "manage_bucket_notifications" {
   description = "Whether the buckets' notifications are this module's. They are one document for each bucket: false when a bucket has others, which then also have to name the topic."
   type        = bool

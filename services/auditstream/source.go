@@ -77,6 +77,7 @@ auditstream_kubernetes_audit.`,
 	flags.StringVar(&opts.Principal, "principal", "", "ARN of who takes the role (default: the account itself)")
 	flags.StringVar(&opts.ExternalID, "external-id", "", "external id of the role (default: the source's role.externalID)")
 	flags.StringVar(&opts.KMSKey, "kms-key", "", "ARN of the key that objects are encrypted with (default: any that S3 uses)")
+	flags.StringVar(&opts.MessageKey, "message-kms-key", "", "ARN of the key to encrypt topic and queue with (default: SQS's own for the queue)")
 	flags.StringVar(&format, "format", "shell", "shell, terraform or json")
 	return command
 }

@@ -29,6 +29,7 @@ type PlanOptions struct {
 	Principal   string // who takes the role; empty: the account itself
 	ExternalID  string // empty: that of the source's role
 	KMSKey      string // ARN; empty: whatever key S3 uses
+	MessageKey  string // ARN of the key of topic and queue; empty: SQS's own for the queue, none for the topic
 }
 
 // Plan is all that the account needs.
@@ -45,6 +46,8 @@ type Plan struct {
 	RoleARN   string        `json:"roleARN"`
 	// QueueIsElsewhere: the configured queue is another account's or region's.
 	QueueIsElsewhere bool `json:"queueIsElsewhere,omitempty"`
+	// MessageKey is the KMS key of topic and queue, if they are to have one.
+	MessageKey string `json:"messageKey,omitempty"`
 
 	ofBucket   []config.Source // all of the configuration's in the bucket
 	partition  string
@@ -83,7 +86,7 @@ func NewPlan(source config.Source, all []config.Source, opts PlanOptions) (Plan,
 	}
 	p := Plan{
 		Source: source, Account: opts.Account, Region: opts.Region, TopicName: TopicName(opts.TopicPrefix, Type),
-		partition: partition(opts.Region), principal: opts.Principal, externalID: opts.ExternalID, kmsKey: opts.KMSKey,
+		partition: partition(opts.Region), principal: opts.Principal, externalID: opts.ExternalID, kmsKey: opts.KMSKey, MessageKey: opts.MessageKey,
 	}
 	for i := range all {
 		if all[i].Bucket == source.Bucket {
@@ -103,8 +106,10 @@ func NewPlan(source config.Source, all []config.Source, opts PlanOptions) (Plan,
 	if p.principal == "" {
 		p.principal = p.arn("iam", "", "root")
 	}
-	if p.kmsKey != "" && !strings.HasPrefix(p.kmsKey, "arn:") {
-		problem("--kms-key %q is not the ARN of a key", p.kmsKey)
+	for flag, key := range map[string]string{"--kms-key": p.kmsKey, "--message-kms-key": p.MessageKey} {
+		if key != "" && !strings.HasPrefix(key, "arn:") {
+			problem("%s %q is not the ARN of a key", flag, key)
+		}
 	}
 	p.TopicARN = p.arn("sns", p.Region, p.TopicName)
 	p.queue()

@@ -74,8 +74,8 @@ func TestNames(t *testing.T) {
 func TestProblemsOfAPlan(t *testing.T) {
 	s := testSource("a", "", "")
 	s.Role.ExternalID, s.Region = "", "us-east-1"
-	_, err := source.NewPlan(s, nil, source.PlanOptions{Account: "1", Region: "eu", TopicPrefix: "a b", KMSKey: "k"})
-	for _, want := range []string{"--account", "--region \"eu\"", "not that of the bucket, us-east-1", "--topic-prefix", "--external-id", "--kms-key"} {
+	_, err := source.NewPlan(s, nil, source.PlanOptions{Account: "1", Region: "eu", TopicPrefix: "a b", KMSKey: "k", MessageKey: "m"})
+	for _, want := range []string{"--account", "--region \"eu\"", "not that of the bucket, us-east-1", "--topic-prefix", "--external-id", "--kms-key", "--message-kms-key"} {
 		require.ErrorContains(t, err, want)
 	}
 }
@@ -89,6 +89,32 @@ func TestPrinted(t *testing.T) {
 	text.Reset()
 	require.NoError(t, plan.WriteShell(&text))
 	golden(t, "setup.sh", text.String())
+}
+
+const messageKey = "arn:aws:kms:eu-central-1:111122223333:key/0a1b"
+
+// encryptedPlan has a key for topic and queue.
+func encryptedPlan(t *testing.T) source.Plan {
+	t.Helper()
+	s := testSource("production", "", "")
+	plan, err := source.NewPlan(s, []config.Source{s}, source.PlanOptions{Account: account, Region: region, MessageKey: messageKey})
+	require.NoError(t, err)
+	return plan
+}
+
+// With a key, whoever puts messages in may use it, and who takes them out.
+func TestPrintedWithAKeyForMessages(t *testing.T) {
+	plan := encryptedPlan(t)
+	var text bytes.Buffer
+	require.NoError(t, plan.WriteJSON(&text))
+	golden(t, "encrypted.json", text.String())
+	text.Reset()
+	require.NoError(t, plan.WriteShell(&text))
+	golden(t, "encrypted.sh", text.String())
+	require.NotContains(t, text.String(), "SqsManagedSseEnabled")
+	text.Reset()
+	require.NoError(t, plan.WriteTerraform(&text))
+	golden(t, "encrypted.tf", text.String())
 }
 
 // S3 refuses filters that overlap; what only a glob tells apart is one.

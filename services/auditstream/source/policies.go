@@ -55,6 +55,27 @@ func (p *Plan) QueuePolicy() any {
 	})
 }
 
+// KeyPolicy are the statements that the policy of a key has to have when topic
+// or queue are encrypted with it: the services that put messages in encrypt them.
+// Without, S3 and SNS drop the messages in silence. AWS's own keys for SNS and
+// SQS can't be used, as their policies can't be changed.
+func (p *Plan) KeyPolicy() any {
+	use := []string{"kms:GenerateDataKey*", "kms:Decrypt"}
+	return allow(
+		statement{
+			Sid: "BucketsEncryptForTheTopic", Principal: map[string]string{"Service": "s3.amazonaws.com"}, Action: use, Resource: "*",
+			Condition: condition{
+				"ArnLike":      {"aws:SourceArn": {"arn:" + p.partition + ":s3:::*"}},
+				"StringEquals": {"aws:SourceAccount": {p.Account}},
+			},
+		},
+		statement{
+			Sid: "TopicEncryptsForTheQueue", Principal: map[string]string{"Service": "sns.amazonaws.com"}, Action: use, Resource: "*",
+			Condition: condition{"ArnEquals": {"aws:SourceArn": {p.TopicARN}}},
+		},
+	)
+}
+
 // RolePolicy is the least that reading the source needs.
 func (p *Plan) RolePolicy() any {
 	list := statement{Sid: "List", Action: []string{"s3:ListBucket"}, Resource: p.bucketARN()}
@@ -66,12 +87,16 @@ func (p *Plan) RolePolicy() any {
 		decrypt.Resource = p.arn("kms", p.Region, "key/*")
 		decrypt.Condition = condition{"StringEquals": {"kms:ViaService": {"s3." + p.Region + "." + domain(p.partition)}}}
 	}
-	return allow(
+	statements := []statement{
 		list,
-		statement{Sid: "Get", Action: []string{"s3:GetObject", "s3:GetObjectVersion"}, Resource: p.bucketARN() + "/" + p.Source.Prefix + "*"},
-		statement{Sid: "Receive", Action: []string{"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}, Resource: p.QueueARN},
+		{Sid: "Get", Action: []string{"s3:GetObject", "s3:GetObjectVersion"}, Resource: p.bucketARN() + "/" + p.Source.Prefix + "*"},
+		{Sid: "Receive", Action: []string{"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}, Resource: p.QueueARN},
 		decrypt,
-	)
+	}
+	if p.MessageKey != "" {
+		statements = append(statements, statement{Sid: "DecryptMessages", Action: []string{"kms:Decrypt"}, Resource: p.MessageKey})
+	}
+	return allow(statements...)
 }
 
 // TrustPolicy lets the principal take the role, with the external id.

@@ -112,8 +112,8 @@ func TestTheModuleHoldsTogether(t *testing.T) {
 
 // What the module allows is what the printed policies allow.
 func TestTheModuleAllowsWhatThePoliciesDo(t *testing.T) {
-	plan := testPlan(t)
-	action := regexp.MustCompile(`"((?:s3|sqs|sns|sts|kms):[A-Z][A-Za-z]+)"`)
+	plan := encryptedPlan(t)
+	action := regexp.MustCompile(`"((?:s3|sqs|sns|sts|kms):[A-Z][A-Za-z]+\*?)"`)
 	actions := func(text string) []string {
 		var all []string
 		for _, match := range action.FindAllStringSubmatch(text, -1) {
@@ -126,28 +126,29 @@ func TestTheModuleAllowsWhatThePoliciesDo(t *testing.T) {
 		return slices.Compact(all)
 	}
 	var printed strings.Builder
-	for _, document := range []any{plan.TopicPolicy(), plan.QueuePolicy(), plan.RolePolicy(), plan.TrustPolicy()} {
+	for _, document := range []any{plan.TopicPolicy(), plan.QueuePolicy(), plan.RolePolicy(), plan.TrustPolicy(), plan.KeyPolicy()} {
 		text, err := json.Marshal(document)
 		require.NoError(t, err)
 		printed.Write(text)
 	}
 	require.Equal(t, actions(printed.String()), actions(readModule(t).text))
-	require.Len(t, actions(printed.String()), 10)
+	require.Len(t, actions(printed.String()), 11)
 }
 
 func TestThePrintedCallFitsTheModule(t *testing.T) {
 	m := readModule(t)
-	plan := testPlan(t)
-	var text bytes.Buffer
-	require.NoError(t, plan.WriteTerraform(&text))
-	golden(t, "setup.tf", text.String())
-	body := parse(t, "setup.tf", text.Bytes())
-	require.Len(t, body.Blocks, 1)
-	call := body.Blocks[0].Body.Attributes
-	for given := range call {
-		require.True(t, given == "source" || m.declared["var."+given], "%s is no variable of the module", given)
-	}
-	for _, required := range m.required {
-		require.Contains(t, call, required)
+	for name, plan := range map[string]source.Plan{"setup.tf": testPlan(t), "encrypted.tf": encryptedPlan(t)} {
+		var text bytes.Buffer
+		require.NoError(t, plan.WriteTerraform(&text))
+		golden(t, name, text.String())
+		body := parse(t, name, text.Bytes())
+		require.Len(t, body.Blocks, 1)
+		call := body.Blocks[0].Body.Attributes
+		for given := range call {
+			require.True(t, given == "source" || m.declared["var."+given], "%s is no variable of the module", given)
+		}
+		for _, required := range m.required {
+			require.Contains(t, call, required)
+		}
 	}
 }

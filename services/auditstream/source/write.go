@@ -31,10 +31,11 @@ func (p *Plan) WriteJSON(w io.Writer) error {
 		*Plan
 		TopicPolicy  any `json:"topicPolicy"`
 		QueuePolicy  any `json:"queuePolicy"`
+		KeyPolicy    any `json:"keyPolicyIfEncrypted"`
 		Notification any `json:"bucketNotification"`
 		RolePolicy   any `json:"rolePolicy"`
 		TrustPolicy  any `json:"trustPolicy"`
-	}{p, p.TopicPolicy(), p.QueuePolicy(), p.Notification(), p.RolePolicy(), p.TrustPolicy()})
+	}{p, p.TopicPolicy(), p.QueuePolicy(), p.KeyPolicy(), p.Notification(), p.RolePolicy(), p.TrustPolicy()})
 	if err != nil {
 		return err
 	}
@@ -70,6 +71,9 @@ func (p *Plan) WriteTerraform(w io.Writer) error {
 	if p.kmsKey != "" {
 		set("kms_key_arns", cty.ListVal([]cty.Value{cty.StringVal(p.kmsKey)}))
 	}
+	if p.MessageKey != "" {
+		set("message_kms_key_arn", cty.StringVal(p.MessageKey))
+	}
 	if p.QueueIsElsewhere {
 		set("queue_arn", cty.StringVal(p.QueueARN))
 	} else if p.QueueName != p.TopicName {
@@ -86,11 +90,12 @@ func (p *Plan) WriteShell(w io.Writer) error {
 		*Plan
 		ExternalID, Principal                                           string
 		TopicPolicy, QueuePolicy, Notification, RolePolicy, TrustPolicy string
+		KeyPolicy                                                       string
 		QueueAttributes                                                 string
 	}{Plan: p, ExternalID: p.externalID, Principal: p.principal}
 	for into, value := range map[*string]any{
 		&values.TopicPolicy: p.TopicPolicy(), &values.QueuePolicy: p.QueuePolicy(), &values.Notification: p.Notification(),
-		&values.RolePolicy: p.RolePolicy(), &values.TrustPolicy: p.TrustPolicy(),
+		&values.RolePolicy: p.RolePolicy(), &values.TrustPolicy: p.TrustPolicy(), &values.KeyPolicy: p.KeyPolicy(),
 	} {
 		text, err := document(value)
 		if err != nil {
@@ -98,9 +103,13 @@ func (p *Plan) WriteShell(w io.Writer) error {
 		}
 		*into = text
 	}
-	attributes, err := document(map[string]string{
-		"Policy": values.QueuePolicy, "MessageRetentionPeriod": "1209600", "SqsManagedSseEnabled": "true",
-	})
+	queue := map[string]string{"Policy": values.QueuePolicy, "MessageRetentionPeriod": "1209600"}
+	if p.MessageKey != "" {
+		queue["KmsMasterKeyId"] = p.MessageKey
+	} else {
+		queue["SqsManagedSseEnabled"] = "true"
+	}
+	attributes, err := document(queue)
 	if err != nil {
 		return err
 	}
@@ -133,12 +142,25 @@ export AWS_REGION={{quote .Region}}
 test "$(aws sts get-caller-identity --query Account --output text)" = {{quote .Account}} ||
   { echo "these are not the keys of account {{.Account}}" >&2; exit 1; }
 
+{{if .MessageKey}}# Topic and queue are encrypted with
+#   {{comment .MessageKey}}
+# A key has one policy, which is not written over: add these statements to it
+# (aws kms get-key-policy, put-key-policy) before anything is notified.
+{{else}}# Where topic or queue are encrypted with a KMS key, its policy needs these
+# statements, and the role kms:Decrypt on it (--message-kms-key).
+{{end}}: <<'JSON'
+{{.KeyPolicy}}
+JSON
+
 # The topic, and that the bucket may publish to it.
 aws sns create-topic --name {{quote .TopicName}}
 aws sns set-topic-attributes --topic-arn {{quote .TopicARN}} --attribute-name Policy --attribute-value "$(cat <<'JSON'
 {{.TopicPolicy}}
 JSON
 )"
+{{- if .MessageKey}}
+aws sns set-topic-attributes --topic-arn {{quote .TopicARN}} --attribute-name KmsMasterKeyId --attribute-value {{quote .MessageKey}}
+{{- end}}
 {{if .QueueIsElsewhere}}
 # The queue is in another account or region. Its owner lets the topic send, with
 # this policy of the queue:

@@ -9,6 +9,59 @@ export AWS_REGION=eu-central-1
 test "$(aws sts get-caller-identity --query Account --output text)" = 111122223333 ||
   { echo "these are not the keys of account 111122223333" >&2; exit 1; }
 
+# Where topic or queue are encrypted with a KMS key, its policy needs these
+# statements, and the role kms:Decrypt on it (--message-kms-key).
+: <<'JSON'
+{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "BucketsEncryptForTheTopic",
+      "Effect": "Allow",
+      "Principal": {
+        "Service": "s3.amazonaws.com"
+      },
+      "Action": [
+        "kms:GenerateDataKey*",
+        "kms:Decrypt"
+      ],
+      "Resource": "*",
+      "Condition": {
+        "ArnLike": {
+          "aws:SourceArn": [
+            "arn:aws:s3:::*"
+          ]
+        },
+        "StringEquals": {
+          "aws:SourceAccount": [
+            "111122223333"
+          ]
+        }
+      }
+    },
+    {
+      "Sid": "TopicEncryptsForTheQueue",
+      "Effect": "Allow",
+      "Principal": {
+        "Service": "sns.amazonaws.com"
+      },
+      "Action": [
+        "kms:GenerateDataKey*",
+        "kms:Decrypt"
+      ],
+      "Resource": "*",
+      "Condition": {
+        "ArnEquals": {
+          "aws:SourceArn": [
+            "arn:aws:sns:eu-central-1:111122223333:auditstream_kubernetes_audit"
+          ]
+        }
+      }
+    }
+  ]
+}
+JSON
+
 # The topic, and that the bucket may publish to it.
 aws sns create-topic --name auditstream_kubernetes_audit
 aws sns set-topic-attributes --topic-arn arn:aws:sns:eu-central-1:111122223333:auditstream_kubernetes_audit --attribute-name Policy --attribute-value "$(cat <<'JSON'

@@ -1,0 +1,242 @@
+#!/bin/sh
+# What source production needs in account 111122223333, region eu-central-1:
+#   topic  arn:aws:sns:eu-central-1:111122223333:auditstream_kubernetes_audit
+#   queue  arn:aws:sqs:eu-central-1:111122223333:auditstream_kubernetes_audit
+#   role   arn:aws:iam::111122223333:role/auditstream-production
+# For the AWS command line, with rights to make these; it can be run again.
+set -eu
+export AWS_REGION=eu-central-1
+test "$(aws sts get-caller-identity --query Account --output text)" = 111122223333 ||
+  { echo "these are not the keys of account 111122223333" >&2; exit 1; }
+
+# Topic and queue are encrypted with
+#   arn:aws:kms:eu-central-1:111122223333:key/0a1b
+# A key has one policy, which is not written over: add these statements to it
+# (aws kms get-key-policy, put-key-policy) before anything is notified.
+: <<'JSON'
+{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "BucketsEncryptForTheTopic",
+      "Effect": "Allow",
+      "Principal": {
+        "Service": "s3.amazonaws.com"
+      },
+      "Action": [
+        "kms:GenerateDataKey*",
+        "kms:Decrypt"
+      ],
+      "Resource": "*",
+      "Condition": {
+        "ArnLike": {
+          "aws:SourceArn": [
+            "arn:aws:s3:::*"
+          ]
+        },
+        "StringEquals": {
+          "aws:SourceAccount": [
+            "111122223333"
+          ]
+        }
+      }
+    },
+    {
+      "Sid": "TopicEncryptsForTheQueue",
+      "Effect": "Allow",
+      "Principal": {
+        "Service": "sns.amazonaws.com"
+      },
+      "Action": [
+        "kms:GenerateDataKey*",
+        "kms:Decrypt"
+      ],
+      "Resource": "*",
+      "Condition": {
+        "ArnEquals": {
+          "aws:SourceArn": [
+            "arn:aws:sns:eu-central-1:111122223333:auditstream_kubernetes_audit"
+          ]
+        }
+      }
+    }
+  ]
+}
+JSON
+
+# The topic, and that the bucket may publish to it.
+aws sns create-topic --name auditstream_kubernetes_audit
+aws sns set-topic-attributes --topic-arn arn:aws:sns:eu-central-1:111122223333:auditstream_kubernetes_audit --attribute-name Policy --attribute-value "$(cat <<'JSON'
+{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "BucketsNotify",
+      "Effect": "Allow",
+      "Principal": {
+        "Service": "s3.amazonaws.com"
+      },
+      "Action": [
+        "sns:Publish"
+      ],
+      "Resource": "arn:aws:sns:eu-central-1:111122223333:auditstream_kubernetes_audit",
+      "Condition": {
+        "ArnLike": {
+          "aws:SourceArn": [
+            "arn:aws:s3:::*"
+          ]
+        },
+        "StringEquals": {
+          "aws:SourceAccount": [
+            "111122223333"
+          ]
+        }
+      }
+    }
+  ]
+}
+JSON
+)"
+aws sns set-topic-attributes --topic-arn arn:aws:sns:eu-central-1:111122223333:auditstream_kubernetes_audit --attribute-name KmsMasterKeyId --attribute-value arn:aws:kms:eu-central-1:111122223333:key/0a1b
+
+# The queue, and that the topic may send to it.
+aws sqs create-queue --queue-name auditstream_kubernetes_audit
+existing="$(aws sqs get-queue-attributes --queue-url https://sqs.eu-central-1.amazonaws.com/111122223333/auditstream_kubernetes_audit --attribute-names Policy --output json)"
+case "$existing" in
+*Policy*arn:aws:sns:eu-central-1:111122223333:auditstream_kubernetes_audit*) ;;
+*Policy*)
+  echo "the queue has a policy of its own; add to it what lets arn:aws:sns:eu-central-1:111122223333:auditstream_kubernetes_audit send" >&2
+  exit 1
+  ;;
+esac
+aws sqs set-queue-attributes --queue-url https://sqs.eu-central-1.amazonaws.com/111122223333/auditstream_kubernetes_audit --attributes "$(cat <<'JSON'
+{
+  "KmsMasterKeyId": "arn:aws:kms:eu-central-1:111122223333:key/0a1b",
+  "MessageRetentionPeriod": "1209600",
+  "Policy": "{\n  \"Version\": \"2012-10-17\",\n  \"Statement\": [\n    {\n      \"Sid\": \"TopicSends\",\n      \"Effect\": \"Allow\",\n      \"Principal\": {\n        \"Service\": \"sns.amazonaws.com\"\n      },\n      \"Action\": [\n        \"sqs:SendMessage\"\n      ],\n      \"Resource\": \"arn:aws:sqs:eu-central-1:111122223333:auditstream_kubernetes_audit\",\n      \"Condition\": {\n        \"ArnEquals\": {\n          \"aws:SourceArn\": [\n            \"arn:aws:sns:eu-central-1:111122223333:auditstream_kubernetes_audit\"\n          ]\n        }\n      }\n    }\n  ]\n}"
+}
+JSON
+)"
+
+aws sns subscribe --topic-arn arn:aws:sns:eu-central-1:111122223333:auditstream_kubernetes_audit --protocol sqs --notification-endpoint arn:aws:sqs:eu-central-1:111122223333:auditstream_kubernetes_audit \
+  --attributes RawMessageDelivery=true
+
+# The role: who takes it, and the least it may do.
+trust="$(cat <<'JSON'
+{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Effect": "Allow",
+      "Principal": {
+        "AWS": "arn:aws:iam::111122223333:root"
+      },
+      "Action": [
+        "sts:AssumeRole"
+      ],
+      "Condition": {
+        "StringEquals": {
+          "sts:ExternalId": [
+            "0123abcd"
+          ]
+        }
+      }
+    }
+  ]
+}
+JSON
+)"
+aws iam get-role --role-name auditstream-production >/dev/null 2>&1 ||
+  aws iam create-role --role-name auditstream-production --assume-role-policy-document "$trust"
+aws iam update-assume-role-policy --role-name auditstream-production --policy-document "$trust"
+aws iam put-role-policy --role-name auditstream-production --policy-name auditstream --policy-document "$(cat <<'JSON'
+{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "List",
+      "Effect": "Allow",
+      "Action": [
+        "s3:ListBucket"
+      ],
+      "Resource": "arn:aws:s3:::audit-logs"
+    },
+    {
+      "Sid": "Get",
+      "Effect": "Allow",
+      "Action": [
+        "s3:GetObject",
+        "s3:GetObjectVersion"
+      ],
+      "Resource": "arn:aws:s3:::audit-logs/*"
+    },
+    {
+      "Sid": "Receive",
+      "Effect": "Allow",
+      "Action": [
+        "sqs:ReceiveMessage",
+        "sqs:DeleteMessage",
+        "sqs:GetQueueAttributes"
+      ],
+      "Resource": "arn:aws:sqs:eu-central-1:111122223333:auditstream_kubernetes_audit"
+    },
+    {
+      "Sid": "Decrypt",
+      "Effect": "Allow",
+      "Action": [
+        "kms:Decrypt"
+      ],
+      "Resource": "arn:aws:kms:eu-central-1:111122223333:key/*",
+      "Condition": {
+        "StringEquals": {
+          "kms:ViaService": [
+            "s3.eu-central-1.amazonaws.com"
+          ]
+        }
+      }
+    },
+    {
+      "Sid": "DecryptMessages",
+      "Effect": "Allow",
+      "Action": [
+        "kms:Decrypt"
+      ],
+      "Resource": "arn:aws:kms:eu-central-1:111122223333:key/0a1b"
+    }
+  ]
+}
+JSON
+)"
+
+# The bucket's notifications, last: S3 tests the topic with a message. They are
+# one document for each bucket, so others that are there are not written over.
+notification="$(cat <<'JSON'
+{
+  "TopicConfigurations": [
+    {
+      "Id": "auditstream-production",
+      "TopicArn": "arn:aws:sns:eu-central-1:111122223333:auditstream_kubernetes_audit",
+      "Events": [
+        "s3:ObjectCreated:*"
+      ]
+    }
+  ]
+}
+JSON
+)"
+existing="$(aws s3api get-bucket-notification-configuration --bucket audit-logs --output json)"
+case "$existing" in
+"" | "{}") aws s3api put-bucket-notification-configuration --bucket audit-logs --notification-configuration "$notification" ;;
+*'"auditstream-production"'*arn:aws:sns:eu-central-1:111122223333:auditstream_kubernetes_audit* | *arn:aws:sns:eu-central-1:111122223333:auditstream_kubernetes_audit*'"auditstream-production"'*)
+  echo "the bucket notifies the topic of this source already" >&2
+  ;;
+*)
+  echo "the bucket has notifications; add this to them (aws s3api put-bucket-notification-configuration):" >&2
+  echo "$notification" >&2
+  exit 1
+  ;;
+esac
+
+# In auditstream.yaml, at the source:
+#   role: {arn: "arn:aws:iam::111122223333:role/auditstream-production", externalID: "0123abcd"}
+#   queue: {url: "https://sqs.eu-central-1.amazonaws.com/111122223333/auditstream_kubernetes_audit"}
