@@ -240,9 +240,10 @@ type Sink struct {
 	BatchRows int           `koanf:"batchRows"`
 	BatchSize Size          `koanf:"batchSize"`
 	BatchAge  time.Duration `koanf:"batchAge"`
-	// Inserts is how many inserts are under way at once.
+	// Inserts is how many inserts are under way at once, into each shard.
 	Inserts int `koanf:"inserts"`
-	// Memory bounds what is buffered over all partitions; beyond it partitions are paused.
+	// Memory bounds what is buffered over all partitions; beyond it partitions are
+	// paused. Each shard has an equal share of it.
 	Memory Size `koanf:"memory"`
 	// InsertTimeout after which an insert's outcome counts as unknown.
 	InsertTimeout time.Duration `koanf:"insertTimeout"`
@@ -251,9 +252,12 @@ type Sink struct {
 
 // ClickHouse is how to reach the table.
 type ClickHouse struct {
-	Addresses []string `koanf:"addresses"` // host:port of the native protocol; empty: the embedded engine (`up`)
-	Database  string   `koanf:"database"`
-	Table     string   `koanf:"table"`
+	Addresses []string `koanf:"addresses"` // host:port of the native protocol; neither they nor shards: the embedded engine (`up`)
+	// Shards are several servers, or sets of replicas, in place of Addresses. Each
+	// partition's rows go to one of them: their number and order tell which.
+	Shards   []Shard `koanf:"shards"`
+	Database string  `koanf:"database"`
+	Table    string  `koanf:"table"`
 	// ObjectsTable is where the ledger of objects goes.
 	ObjectsTable string        `koanf:"objectsTable"`
 	Username     string        `koanf:"username"`
@@ -267,6 +271,30 @@ type ClickHouse struct {
 	// Cluster adds ON CLUSTER and a Replicated engine to the DDL.
 	Cluster string `koanf:"cluster"`
 }
+
+// Shard is one server that holds a part of the table, or its replicas.
+type Shard struct {
+	Addresses []string `koanf:"addresses"` // host:port of the native protocol
+}
+
+// PerShard is one configuration for each shard, with that shard's addresses
+// alone; none when no server is named.
+func (h ClickHouse) PerShard() []ClickHouse {
+	shards := h.Shards
+	if len(shards) == 0 && len(h.Addresses) > 0 {
+		shards = []Shard{{Addresses: h.Addresses}}
+	}
+	each := make([]ClickHouse, 0, len(shards))
+	for _, shard := range shards {
+		one := h
+		one.Addresses, one.Shards = shard.Addresses, nil
+		each = append(each, one)
+	}
+	return each
+}
+
+// Named reports whether a server is named at all.
+func (h ClickHouse) Named() bool { return len(h.Addresses) > 0 || len(h.Shards) > 0 }
 
 // Admin is the address of /metrics, /healthz, /readyz and /debug/pprof.
 type Admin struct {

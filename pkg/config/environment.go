@@ -58,7 +58,7 @@ func variableNames(path string) []string {
 func (c *checker) environment(environ []string, origins map[string]string) *env.Env {
 	paths := make(map[string]string)
 	for _, f := range fields(reflect.TypeFor[Config](), "") {
-		if f.path == "sources" {
+		if f.kind.Kind() == reflect.Slice && f.kind.Elem().Kind() == reflect.Struct {
 			continue // a list of structures has no form as a variable
 		}
 		for _, name := range variableNames(f.path) {
@@ -87,6 +87,8 @@ func (c *checker) environment(environ []string, origins map[string]string) *env.
 				return "", nil
 			case strings.HasPrefix(name, environmentPrefix+"SOURCES"):
 				c.problem(name, "sources are set in the file only")
+			case strings.HasPrefix(name, environmentPrefix+"CLICKHOUSE_SHARDS"):
+				c.problem(name, "clickhouse.shards is set in the file only")
 			default:
 				if near := nearest(name, known); near != "" {
 					c.problem(name, "unknown variable; did you mean %s?", near)

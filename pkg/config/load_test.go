@@ -99,6 +99,32 @@ func TestUpRefusesConnectionSettingsWithoutAddress(t *testing.T) {
 	require.Equal(t, []string{"clickhouse.addresses", "kafka.brokers"}, keys(err))
 }
 
+func TestShards(t *testing.T) {
+	cfg, err := config.Load(write(t, "clickhouse: {username: u, shards: [{addresses: [a:1]}, {addresses: [b:1, b:2]}]}"), nil)
+	require.NoError(t, err)
+	each := cfg.ClickHouse.PerShard()
+	require.Len(t, each, 2)
+	require.Equal(t, []string{"b:1", "b:2"}, each[1].Addresses)
+	require.Equal(t, "u", each[1].Username)
+	require.Empty(t, each[1].Shards)
+	require.True(t, cfg.ClickHouse.Named())
+	require.Empty(t, config.ClickHouse{}.PerShard())
+	require.Len(t, config.ClickHouse{Addresses: []string{"a:1", "a:2"}}.PerShard(), 1)
+
+	for text, want := range map[string][]string{
+		"clickhouse: {addresses: [a:1], shards: [{addresses: [b:1]}]}":                             {"clickhouse.shards"},
+		"clickhouse: {shards: [{addresses: [a:1]}, {addresses: [b:1, a:1]}]}":                      {"clickhouse.shards[1].addresses[1]"},
+		"clickhouse: {shards: [{addresses: [a:1]}, {addresses: []}]}":                              {"clickhouse.shards[1].addresses"},
+		"clickhouse: {shards: [{addresses: [a]}, {adresses: [b:1]}]}":                              {"clickhouse.shards[0].addresses[0]", "clickhouse.shards[1].addresses", "clickhouse.shards[1].adresses"},
+		"{sink: {memory: 100MiB}, clickhouse: {shards: [{addresses: [a:1]}, {addresses: [b:1]}]}}": {"sink.batchSize"},
+	} {
+		_, err := config.Load(write(t, text), nil)
+		require.Equal(t, want, keys(err), text)
+	}
+	_, err = config.Load("", []string{"AUDITSTREAM_CLICKHOUSE_SHARDS=a:1"})
+	require.ErrorContains(t, err, "set in the file only")
+}
+
 func TestEnvironmentOverridesFile(t *testing.T) {
 	path := write(t, `
 kafka:
@@ -228,6 +254,7 @@ sources: [{id: a, bucket: logs, ttlDays: 30, tags: {team: security}}]
 	again, err := config.Load(write(t, strings.ReplaceAll(string(text), "[set]", "hunter2")), nil)
 	require.NoError(t, err)
 	require.Empty(t, cmp.Diff(cfg, again, cmp.Transformer("secret", config.Secret.Reveal),
+		cmp.Comparer(func(a, b []config.Shard) bool { return len(a) == 0 && len(b) == 0 }),
 		cmp.Comparer(func(a, b []string) bool { return strings.Join(a, ",") == strings.Join(b, ",") })))
 }
 

@@ -43,7 +43,7 @@ func yamlNode(value reflect.Value) (*yaml.Node, error) {
 			mapping.Content = append(mapping.Content, key, member)
 		}
 		return mapping, nil
-	case value.Kind() == reflect.Slice && value.Type().Elem() == sourceType:
+	case value.Kind() == reflect.Slice && value.Type().Elem().Kind() == reflect.Struct:
 		list := &yaml.Node{Kind: yaml.SequenceNode}
 		for i := range value.Len() {
 			element, err := yamlNode(value.Index(i))

@@ -41,7 +41,7 @@ func (c *checker) validate(cfg *Config, commands []Command) {
 	c.sources(cfg.Sources)
 	c.fetcher(&cfg.Fetcher, cfg)
 	c.enricher(&cfg.Enricher)
-	c.sink(&cfg.Sink)
+	c.sink(&cfg.Sink, max(len(cfg.ClickHouse.Shards), 1))
 	c.clickHouse(&cfg.ClickHouse)
 	c.optionalAddress("admin.address", cfg.Admin.Address)
 	c.oneOf("log.level", cfg.Log.Level, "debug", "info", "warn", "error")
@@ -73,7 +73,7 @@ func (c *checker) needs(cfg *Config, command Command) {
 		if len(cfg.Kafka.Brokers) == 0 && (cfg.Kafka.TLS.Enabled || cfg.Kafka.SASL.Mechanism != "") {
 			c.problem("kafka.brokers", "missing: kafka.tls or kafka.sasl is set, but no broker to use it with")
 		}
-		if len(cfg.ClickHouse.Addresses) == 0 && (cfg.ClickHouse.TLS.Enabled || cfg.ClickHouse.Password != "" || cfg.ClickHouse.Cluster != "") {
+		if !cfg.ClickHouse.Named() && (cfg.ClickHouse.TLS.Enabled || cfg.ClickHouse.Password != "" || cfg.ClickHouse.Cluster != "") {
 			c.problem("clickhouse.addresses", "missing: clickhouse.tls, password or cluster is set, but no server to use it with")
 		}
 		if cfg.Embedded.Directory == "" {
@@ -89,7 +89,7 @@ func (c *checker) needsBrokers(cfg *Config, command Command) {
 }
 
 func (c *checker) needsClickHouse(cfg *Config, command Command) {
-	if len(cfg.ClickHouse.Addresses) == 0 {
+	if !cfg.ClickHouse.Named() {
 		c.problem("clickhouse.addresses",
 			"missing: %s needs a ClickHouse server (a list of host:port of the native protocol; only `up` brings its own)", command)
 	}

@@ -92,10 +92,14 @@ func (c *checker) readable(key, path string) {
 	}
 }
 
-func (c *checker) sink(s *Sink) {
+func (c *checker) sink(s *Sink, shards int) {
 	c.number("sink.batchRows", s.BatchRows, 1, MaxBatchRows)
-	if c.size("sink.batchSize", s.BatchSize, 1<<10, MaxBatchSize) && s.BatchSize > s.Memory {
-		c.problem("sink.batchSize", "%s is more than sink.memory, %s: a full batch would not fit", s.BatchSize, s.Memory)
+	if c.size("sink.batchSize", s.BatchSize, 1<<10, MaxBatchSize) && s.BatchSize > s.Memory/Size(shards) {
+		if shards == 1 {
+			c.problem("sink.batchSize", "%s is more than sink.memory, %s: a full batch would not fit", s.BatchSize, s.Memory)
+		} else {
+			c.problem("sink.batchSize", "%s is more than each of %d shards' part of sink.memory, %s: a full batch would not fit", s.BatchSize, shards, s.Memory)
+		}
 	}
 	c.duration("sink.batchAge", s.BatchAge, time.Millisecond, time.Hour)
 	c.number("sink.inserts", s.Inserts, 1, 1024)
@@ -106,6 +110,7 @@ func (c *checker) sink(s *Sink) {
 
 func (c *checker) clickHouse(h *ClickHouse) {
 	c.addresses("clickhouse.addresses", h.Addresses)
+	c.shards(h)
 	for _, one := range []struct{ key, value string }{
 		{"clickhouse.database", h.Database},
 		{"clickhouse.table", h.Table},
@@ -129,5 +134,27 @@ func (c *checker) clickHouse(h *ClickHouse) {
 	c.duration("clickhouse.dialTimeout", h.DialTimeout, 100*time.Millisecond, time.Hour)
 	if h.Cluster != "" {
 		c.identifier("clickhouse.cluster", h.Cluster, 200)
+	}
+}
+
+// shards checks that each names its servers, and that none of them is named
+// twice: its rows would be in two shards' places.
+func (c *checker) shards(h *ClickHouse) {
+	if len(h.Shards) > 0 && len(h.Addresses) > 0 {
+		c.problem("clickhouse.shards", "is set, and so is clickhouse.addresses, which is one shard; keep one of them")
+	}
+	seen := map[string]string{}
+	for i, shard := range h.Shards {
+		key := join(index("clickhouse.shards", i), "addresses")
+		if len(shard.Addresses) == 0 {
+			c.problem(key, "missing: the shard's servers (a list of host:port of the native protocol)")
+		}
+		c.addresses(key, shard.Addresses)
+		for j, address := range shard.Addresses {
+			if other, found := seen[address]; found && other != key {
+				c.problem(index(key, j), "%s is in %s too", address, other)
+			}
+			seen[address] = key
+		}
 	}
 }

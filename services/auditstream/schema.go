@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -37,21 +38,19 @@ be changed without touching rows. Nothing is ever dropped. What can't be changed
 in place (the engine, a key, a column's type) is left alone and reported, with
 what to do about it.
 
-Needs clickhouse.addresses, and the right to create and alter the table.
+Works on every shard. Needs clickhouse.addresses or shards, and the right to create and alter the table.
 
     auditstream schema diff
     auditstream schema apply`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			return a.withTable(command.Context(), timeout, func(ctx context.Context, table driver.Conn, cfg config.ClickHouse) error {
+			return a.withTables(command.Context(), timeout, func(ctx context.Context, table driver.Conn, cfg config.ClickHouse, say func(any) error) error {
 				applied, err := clickhouse.Apply(ctx, table, cfg)
 				for _, difference := range applied {
-					if _, printErr := fmt.Fprintf(a.stdout, "done: %s\n", difference); printErr != nil {
-						return errors.Join(err, printErr)
-					}
+					err = errors.Join(err, say("done: "+difference.String()))
 				}
 				if err == nil && len(applied) == 0 {
-					_, err = fmt.Fprintln(a.stdout, "the table is as it should be")
+					err = say("the table is as it should be")
 				}
 				return err
 			})
@@ -67,6 +66,8 @@ func (a *application) schemaPrintCommand() *cobra.Command {
 		Short: "Print the table's DDL",
 		Long: `Prints the DDL, to be read, or applied by other means. Takes database, table and
 cluster from the section clickhouse of the configuration; connects to nothing.
+With a cluster that includes the Distributed table <table>_all, to read from all
+shards. The sink writes to the local tables only.
 
     auditstream schema print | clickhouse-client --multiquery`,
 		Args: cobra.NoArgs,
@@ -89,26 +90,24 @@ func (a *application) schemaDiffCommand() *cobra.Command {
 		Long: `Compares columns, types, engine, keys, indexes, TTL and settings of the table
 with what the sink needs. Changes nothing.
 
-Exit code 0 when there is no difference, 1 otherwise. Needs clickhouse.addresses.
+Looks at every shard. Exit code 0 when there is no difference, 1 otherwise. Needs
+clickhouse.addresses or shards.
 
     auditstream schema diff`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			return a.withTable(command.Context(), timeout, func(ctx context.Context, table driver.Conn, cfg config.ClickHouse) error {
+			return a.withTables(command.Context(), timeout, func(ctx context.Context, table driver.Conn, cfg config.ClickHouse, say func(any) error) error {
 				differences, err := clickhouse.Diff(ctx, table, cfg)
-				if err != nil {
-					return err
-				}
-				if len(differences) == 0 {
-					_, err = fmt.Fprintln(a.stdout, "the table is as it should be")
-					return err
+				if err == nil && len(differences) == 0 {
+					err = say("the table is as it should be")
 				}
 				for _, difference := range differences {
-					if _, err := fmt.Fprintln(a.stdout, difference); err != nil {
-						return err
-					}
+					err = errors.Join(err, say(difference))
 				}
-				return errSilent
+				if err == nil && len(differences) > 0 {
+					err = errSilent
+				}
+				return err
 			})
 		},
 	}
@@ -116,30 +115,61 @@ Exit code 0 when there is no difference, 1 otherwise. Needs clickhouse.addresses
 	return command
 }
 
-// withTable connects to ClickHouse for one short piece of work.
-func (a *application) withTable(
+// withTables connects to ClickHouse for one short piece of work, in each shard.
+// What one shard says or lacks does not keep it from the others.
+func (a *application) withTables(
 	ctx context.Context, timeout time.Duration,
-	work func(context.Context, driver.Conn, config.ClickHouse) error,
-) (err error) {
+	work func(ctx context.Context, table driver.Conn, cfg config.ClickHouse, say func(any) error) error,
+) error {
 	cfg, err := a.load(config.CommandSchema)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	connection, err := clickhouse.Connect(cfg.ClickHouse, telemetry.NewLogger(a.stderr, cfg.Log))
+	log := telemetry.NewLogger(a.stderr, cfg.Log)
+	each := cfg.ClickHouse.PerShard()
+	differs := false
+	var problems []error
+	for number, shard := range each {
+		prefix := ""
+		if len(each) > 1 {
+			prefix = fmt.Sprintf("shard %d: ", number)
+		}
+		say := func(what any) error {
+			_, err := fmt.Fprintf(a.stdout, "%s%s\n", prefix, what)
+			return err
+		}
+		err := a.withTable(ctx, shard, log, func(table driver.Conn) error { return work(ctx, table, shard, say) })
+		switch {
+		case errors.Is(err, errSilent):
+			differs = true
+		case err != nil && prefix != "":
+			problems = append(problems, fmt.Errorf("%s%w", prefix, err))
+		case err != nil:
+			problems = append(problems, err)
+		}
+	}
+	if len(problems) == 0 && differs {
+		return errSilent
+	}
+	return errors.Join(problems...)
+}
+
+func (a *application) withTable(ctx context.Context, cfg config.ClickHouse, log *slog.Logger, work func(driver.Conn) error) (err error) {
+	connection, err := clickhouse.Connect(cfg, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, connection.Close()) }()
 	err = a.untilReached(ctx, "ClickHouse", func() error {
 		if err := connection.Ping(ctx); unreachable(err) {
-			return fmt.Errorf("ClickHouse at %s: %w", strings.Join(cfg.ClickHouse.Addresses, ", "), err)
+			return fmt.Errorf("ClickHouse at %s: %w", strings.Join(cfg.Addresses, ", "), err)
 		}
 		return nil // what else is wrong shows in the work
 	})
 	if err != nil {
 		return err
 	}
-	return work(ctx, connection, cfg.ClickHouse)
+	return work(connection)
 }

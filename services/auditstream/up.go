@@ -75,7 +75,7 @@ type whereabouts struct {
 	config.Config
 	Directory               string
 	OwnKafka, OwnS3, OwnCH  bool
-	HTTP, Table             string
+	HTTP, Table, Servers    string
 	Bucket, Prefix, Brokers string
 	Topics                  string
 }
@@ -85,7 +85,7 @@ auditstream is up. ctrl-C ends it{{if or .OwnKafka .OwnS3 .OwnCH}}; its data sta
 
   Kafka       {{.Brokers}}{{if .OwnKafka}} (embedded){{end}}
               topics {{.Topics}}
-  ClickHouse  {{index .ClickHouse.Addresses 0}}{{if .OwnCH}} (embedded; native protocol), http://{{.HTTP}} (HTTP), user default, no password{{end}}
+  ClickHouse  {{.Servers}}{{if .OwnCH}} (embedded; native protocol), http://{{.HTTP}} (HTTP), user default, no password{{end}}
               table {{.Table}}
   S3          {{if .OwnS3}}{{.S3.Endpoint}} (embedded), access key {{.S3.AccessKeyID}}, secret key {{.S3.SecretAccessKey.Reveal}}, region {{.S3.Region}}{{else}}{{or .S3.Endpoint "AWS"}}{{end}}
               bucket {{.Bucket}}{{if .Prefix}}, prefix {{.Prefix}}{{end}}
@@ -124,6 +124,7 @@ func describe(w io.Writer, pipeline *stack.Stack) error {
 		OwnS3:     pipeline.S3() != nil,
 		OwnCH:     pipeline.ClickHouse() != nil,
 		HTTP:      cfg.Embedded.ClickHouseHTTPAddress,
+		Servers:   clickHouseServers(cfg.ClickHouse),
 		Table:     cfg.ClickHouse.Database + "." + cfg.ClickHouse.Table,
 		Bucket:    cfg.Sources[0].Bucket,
 		Prefix:    cfg.Sources[0].Prefix,
@@ -134,4 +135,13 @@ func describe(w io.Writer, pipeline *stack.Stack) error {
 		return fmt.Errorf("print where everything is: %w", err)
 	}
 	return nil
+}
+
+// clickHouseServers names the first server of each shard.
+func clickHouseServers(cfg config.ClickHouse) string {
+	var first []string
+	for _, shard := range cfg.PerShard() {
+		first = append(first, shard.Addresses[0])
+	}
+	return strings.Join(first, ", ")
 }

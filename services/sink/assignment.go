@@ -207,7 +207,7 @@ func (s *Service) begin(from, committed map[int32]int64, open map[int32]*intent,
 		w.committed = w.position
 		w.stopOnce = sync.OnceFunc(func() { close(w.stopping) })
 		w.ctx, w.cancel = context.WithCancel(context.Background())
-		w.queue = s.flow.Load().open(partition, position, w.open != nil)
+		w.queue = w.shard.flow.Load().open(partition, position, w.open != nil)
 		s.mu.Lock()
 		s.workers[partition] = w
 		s.mu.Unlock()

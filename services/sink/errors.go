@@ -31,6 +31,22 @@ func (e *BatchError) Error() string {
 
 func (e *BatchError) Unwrap() error { return e.Err }
 
+// TargetError is an open intent for another table than the partition's rows go
+// to by now. Only there can be seen which of its rows are in already.
+type TargetError struct {
+	Topic       string
+	Partition   int32
+	From, To    int64  // [From, To)
+	Target, Own string // <shard>/<database>.<table>
+}
+
+func (e *TargetError) Error() string {
+	return fmt.Sprintf("%s/%d [%d,%d): the open intent is for %s (shard/table), this sink writes the partition to %s:"+
+		" put clickhouse.shards, database and table back to what they were and let the sink run until"+
+		" it has come to its end with SIGTERM and exit code 0; no intent is open then, and they can be changed",
+		e.Topic, e.Partition, e.From, e.To, e.Target, e.Own)
+}
+
 // OpenError is what a process leaves behind that had to end before a batch
 // was in. Nothing is lost: the next owner settles it.
 type OpenError struct{ Partitions []int32 }

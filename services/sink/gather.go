@@ -182,8 +182,8 @@ func (w *worker) reread(ctx context.Context) (*batch, *intent, error) {
 	in := w.open
 	w.intentAt.Store(in.At)
 	if in.Target != w.shard.target() {
-		return nil, nil, fmt.Errorf("%s [%d,%d): the open intent is for the table %s, this sink writes to %s: run one that writes there until the intent is settled",
-			w.subject(), in.from, in.To, in.Target, w.shard.target())
+		return nil, nil, &TargetError{Topic: w.service.topic, Partition: w.partition, From: in.from, To: in.To,
+			Target: in.Target, Own: w.shard.target()}
 	}
 	w.log.Info("an earlier owner left an intent open", "from", in.from, "to", in.To, "rows", in.Records, "attempt", in.Attempt)
 	for w.gather.to < in.To {

@@ -77,8 +77,8 @@ func (s *Service) holdComponent(shard *shard) string {
 	return fmt.Sprintf("%s hold %d", s.options.Name, shard.number)
 }
 
-// watchHolds looks at intervals until ctx is done.
-func (s *Service) watchHolds(ctx context.Context) {
+// watchHold looks at the shard's table at intervals until ctx is done.
+func (s *Service) watchHold(ctx context.Context, shard *shard) {
 	ticker := time.NewTicker(holdInterval)
 	defer ticker.Stop()
 	for {
@@ -87,16 +87,17 @@ func (s *Service) watchHolds(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for _, shard := range s.shards {
-			lookCtx, cancel := context.WithTimeout(ctx, s.options.Config.InsertTimeout)
-			err := s.look(lookCtx, shard)
-			cancel()
-			if ctx.Err() != nil {
-				return
-			}
-			if err != nil {
-				s.report(s.clickhouse, err)
-			}
+		if !shard.isReady() {
+			continue
+		}
+		lookCtx, cancel := context.WithTimeout(ctx, s.options.Config.InsertTimeout)
+		err := s.look(lookCtx, shard)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			s.report(shard.component, err)
 		}
 	}
 }

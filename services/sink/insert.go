@@ -36,17 +36,17 @@ func (w *worker) insert(ctx context.Context, b *batch, in *intent) error {
 	}
 }
 
-// send is one INSERT, bounded in time, with at most Inserts of them at once. A
+// send is one INSERT, bounded in time, with at most Inserts of them at once in a shard. A
 // worker that is asked to stop still makes its first attempt: the intent is
 // recorded, and finishing it spares the next owner the looking.
 func (w *worker) send(ctx context.Context, b *batch, in *intent) (clickhouse.Inserted, error) {
 	s := w.service
 	select {
-	case s.inserts <- struct{}{}:
+	case w.shard.inserts <- struct{}{}:
 	case <-ctx.Done():
 		return clickhouse.Inserted{}, ctx.Err()
 	}
-	defer func() { <-s.inserts }()
+	defer func() { <-w.shard.inserts }()
 	ctx, cancel := context.WithTimeout(ctx, s.options.Config.InsertTimeout)
 	defer cancel()
 	started := time.Now()

@@ -151,7 +151,9 @@ func (b *bench) start(hook func(int32, Step) error) *running {
 	service, err := New(options)
 	require.NoError(b.t, err)
 	if b.wrap != nil {
-		service.shards[0].table = b.wrap(service.shards[0].table)
+		for _, shard := range service.shards {
+			shard.table = b.wrap(shard.table)
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{b: b, service: service, health: options.Health.(*recorder), cancel: cancel, done: make(chan struct{})}

@@ -107,8 +107,11 @@ func (s *Service) oldestIntent() time.Duration {
 }
 
 func (s *Service) bufferedBytes() float64 {
-	if f := s.flow.Load(); f != nil {
-		return float64(f.bytes())
+	var bytes int64
+	for _, shard := range s.shards {
+		if f := shard.flow.Load(); f != nil {
+			bytes += f.bytes()
+		}
 	}
-	return 0
+	return float64(bytes)
 }

@@ -65,8 +65,10 @@ func (h clientHook) OnNewClient(client *kgo.Client) {
 		h.s.committer = groupCommitter{client, h.s.topic}
 	}
 	cfg := h.s.options.Config
-	// A batch under way, one open, and a fetch in between.
-	h.s.flow.Store(newFlow(client, h.s.topic, int64(cfg.Memory), 3*int64(cfg.BatchSize)))
+	for _, shard := range h.s.shards {
+		// A batch under way, one open, and a fetch in between.
+		shard.flow.Store(newFlow(client, h.s.topic, int64(cfg.Memory)/int64(len(h.s.shards)), 3*int64(cfg.BatchSize)))
+	}
 }
 
 // OnGroupManageError tells of trouble with the group; the client joins again by

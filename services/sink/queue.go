@@ -13,7 +13,7 @@ type fetcher interface {
 	ResumeFetchPartitions(map[string][]int32)
 }
 
-// flow bounds what all partitions hold in memory, from the poll to the commit,
+// flow bounds what all partitions of a shard hold in memory, from the poll to the commit,
 // by not fetching what there is no room for. Nothing is dropped.
 //
 // It can't stand still: what a partition holds is a batch under way, which ends,
@@ -45,6 +45,7 @@ type queue struct {
 	held      int64         // bytes from push to release
 	waiting   []arrival
 	next      int64 // the offset after the last one pushed
+	waits     bool  // its worker has not begun, and nothing is fetched
 	recovers  bool  // its worker waits for the range of an open intent
 	paused    bool
 	closed    bool
@@ -56,9 +57,10 @@ type arrival struct {
 	at      time.Time
 }
 
-// open begins a partition at offset next.
+// open makes a partition's queue, from offset next on. Nothing is fetched before
+// begin.
 func (f *flow) open(partition int32, next int64, recovers bool) *queue {
-	q := &queue{flow: f, number: partition, arrived: make(chan struct{}, 1), next: next, recovers: recovers}
+	q := &queue{flow: f, number: partition, arrived: make(chan struct{}, 1), next: next, waits: true, recovers: recovers}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.queues[partition] = q
@@ -66,6 +68,14 @@ func (f *flow) open(partition int32, next int64, recovers bool) *queue {
 	f.client.ResumeFetchPartitions(map[string][]int32{f.topic: {partition}})
 	f.balance()
 	return q
+}
+
+// begin lets the partition be fetched.
+func (q *queue) begin() {
+	q.flow.mu.Lock()
+	defer q.flow.mu.Unlock()
+	q.waits = false
+	q.flow.balance()
 }
 
 // drop gives up what the partition holds and fetches no more of it.
@@ -179,7 +189,7 @@ func (f *flow) bytes() int64 {
 func (f *flow) balance() {
 	first := int32(-1)
 	for number, q := range f.queues {
-		if q.recovers && !q.closed && (first < 0 || number < first) {
+		if q.recovers && !q.waits && !q.closed && (first < 0 || number < first) {
 			first = number
 		}
 	}
@@ -194,7 +204,7 @@ func (f *flow) balance() {
 			}
 			full = full || q.held >= share
 		}
-		switch want := q.closed || full; {
+		switch want := q.closed || q.waits || full; {
 		case want && !q.paused:
 			pause = append(pause, number)
 			q.paused = true

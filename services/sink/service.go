@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -82,8 +80,6 @@ type Service struct {
 	shards    []*shard
 	client    *kgo.Client
 	committer committer
-	inserts   chan struct{} // one token for each insert under way
-	flow      atomic.Pointer[flow]
 	now       func() time.Time
 
 	mu      sync.Mutex
@@ -91,7 +87,7 @@ type Service struct {
 	stopped map[int32]bool
 	fetched map[int32]string // metadata of the offsets that were fetched last
 
-	kafka, clickhouse string // components of Health
+	kafka, clickhouse string // components of Health; of the second, one for each shard
 
 	failed   chan struct{} // closed when Run must end at once
 	failOnce sync.Once
@@ -117,17 +113,17 @@ func New(options Options) (*Service, error) {
 		return nil, fmt.Errorf("sink: %w", err)
 	}
 	s.log = options.Log.With("stage", options.Name)
-	s.inserts = make(chan struct{}, options.Config.Inserts)
 	var err error
 	if s.metrics, err = newMetrics(options.Registerer, s); err != nil {
 		return nil, fmt.Errorf("sink: %w", err)
 	}
-	opened, err := options.Rows(options.ClickHouse, options.Log)
-	if err != nil {
+	if err := s.openShards(); err != nil {
 		return nil, fmt.Errorf("sink: %w", err)
 	}
-	s.shards = []*shard{{number: 0, table: opened, hold: newHold()}}
-	options.Health.Expect(s.kafka, s.clickhouse)
+	options.Health.Expect(s.kafka)
+	for _, shard := range s.shards {
+		options.Health.Expect(shard.component)
+	}
 	return s, nil
 }
 
@@ -158,7 +154,7 @@ func (s *Service) validate() error {
 
 func (s *Service) targetOf(cfg config.ClickHouse) string {
 	database, table := clickhouse.TableName(cfg)
-	return (&shard{}).name(database + "." + table)
+	return (&shard{number: len(cfg.Shards)}).name(database + "." + table)
 }
 
 // Run works until ctx is done, or a bounded sink is at its end. It then takes no new work, finishes the inserts
@@ -167,8 +163,13 @@ func (s *Service) targetOf(cfg config.ClickHouse) string {
 // an error at once.
 func (s *Service) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.closeTables()) }()
-	if err := s.prepareTable(ctx); err != nil {
-		if ctx.Err() != nil {
+	var background sync.WaitGroup
+	defer background.Wait()
+	asked := ctx
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := s.prepareShards(ctx, &background); err != nil {
+		if asked.Err() != nil {
 			return nil //nolint:nilerr // asked to stop before it began
 		}
 		return fmt.Errorf("sink: %w", err)
@@ -178,10 +179,10 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("sink: make the Kafka client: %w", err)
 	}
 
-	ctx, cancel := context.WithCancel(ctx)
-	var background sync.WaitGroup
 	background.Go(func() { s.watchLag(ctx) })
-	background.Go(func() { s.watchHolds(ctx) })
+	for _, shard := range s.shards {
+		background.Go(func() { s.watchHold(ctx, shard) })
+	}
 	if s.options.Bounded {
 		background.Go(func() {
 			s.awaitEnd(ctx)
@@ -199,31 +200,6 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	cancel()
 	background.Wait()
 	return s.shutdown(polled)
-}
-
-// prepareTable waits for the server and checks the table.
-func (s *Service) prepareTable(ctx context.Context) error {
-	spacing := backoff.NewExponentialBackOff()
-	spacing.InitialInterval = s.options.Config.Backoff
-	spacing.MaxInterval = longestBackoff
-	for {
-		err := s.prepareShards(ctx)
-		var unfit *clickhouse.UnfitError
-		if errors.As(err, &unfit) {
-			return err // ends the sink, which says so itself
-		}
-		s.report(s.clickhouse, err)
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		timer := time.NewTimer(spacing.NextBackOff())
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		}
-	}
 }
 
 // shutdown stops the workers, leaves the group and closes the client.

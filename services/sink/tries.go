@@ -53,7 +53,7 @@ func (t *tries) again(ctx context.Context, err error) error {
 		w.service.partitionStopped(w, &BatchError{Topic: w.service.topic, Partition: w.partition,
 			From: t.batch.from, To: t.batch.to, Step: t.step, Err: err})
 	default:
-		w.service.report(w.service.clickhouse, err)
+		w.service.report(w.shard.component, err)
 	}
 	w.log.Debug("a step failed and is tried again", "step", t.step, "kind", kind, "error", err)
 	stopping := w.stopping
@@ -81,7 +81,7 @@ func (t *tries) succeeded() {
 		return
 	}
 	t.backoff.Reset()
-	t.w.service.report(t.w.service.clickhouse, nil)
+	t.w.service.report(t.w.shard.component, nil)
 	if t.w.standing {
 		t.w.standing = false
 		t.w.service.partitionGoesOn(t.w)

@@ -128,7 +128,10 @@ func (w *worker) deliver(ctx context.Context) error {
 func (w *worker) work() {
 	defer close(w.done)
 	defer w.cancel()
-	err := w.deliver(w.ctx)
+	err := w.awaitShard()
+	if err == nil {
+		err = w.deliver(w.ctx)
+	}
 	if w.ctx.Err() != nil || errors.Is(err, errStopped) {
 		// The cause of what failed last was the stop.
 		if !errors.Is(err, errAbandoned) {

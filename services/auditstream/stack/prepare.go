@@ -50,13 +50,22 @@ func PlanTopics(ctx context.Context, cfg config.Config, log *slog.Logger) (*topi
 	return plan, client.Close, nil
 }
 
-// applySchema makes the table as configured. It never drops.
+// applySchema makes the table as configured, in every shard. It never drops.
 func applySchema(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	connection, err := clickhouse.Connect(cfg.ClickHouse, log)
+	for number, shard := range cfg.ClickHouse.PerShard() {
+		if err := applyShard(ctx, shard, log.With("shard", number)); err != nil {
+			return fmt.Errorf("shard %d: %w", number, err)
+		}
+	}
+	return nil
+}
+
+func applyShard(ctx context.Context, cfg config.ClickHouse, log *slog.Logger) error {
+	connection, err := clickhouse.Connect(cfg, log)
 	if err != nil {
 		return fmt.Errorf("connect to ClickHouse: %w", err)
 	}
-	applied, err := clickhouse.Apply(ctx, connection, cfg.ClickHouse)
+	applied, err := clickhouse.Apply(ctx, connection, cfg)
 	for _, difference := range applied {
 		log.Info("table made as configured", "change", difference.Subject)
 	}

@@ -132,7 +132,7 @@ func (s *Stack) startServers(ctx context.Context, options Options) error {
 			return nil
 		})
 	}
-	if len(cfg.ClickHouse.Addresses) == 0 {
+	if !cfg.ClickHouse.Named() {
 		group.Go(func() error { return s.startClickHouse(ctx) })
 	}
 	// Without sources there is nothing to read from but our own server; with
