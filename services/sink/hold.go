@@ -81,7 +81,9 @@ func (s *Service) holdComponent(shard *shard) string {
 func (s *Service) watchHold(ctx context.Context, shard *shard) {
 	ticker := time.NewTicker(holdInterval)
 	defer ticker.Stop()
-	for {
+	// What an insert has reported is well again when one succeeds, not when this
+	// does.
+	for ill := false; ; {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -96,9 +98,10 @@ func (s *Service) watchHold(ctx context.Context, shard *shard) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil {
+		if err != nil || ill {
 			s.report(shard.component, err)
 		}
+		ill = err != nil
 	}
 }
 
