@@ -85,6 +85,8 @@ type fakeQueue struct {
 	deleting func(handle string) error
 	refuse   map[string]bool
 	fired    int
+
+	attributes map[string]string // of every message
 }
 
 func (f *fakeQueue) ReceiveMessage(ctx context.Context, _ *sqs.ReceiveMessageInput, _ ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error) {
@@ -93,7 +95,9 @@ func (f *fakeQueue) ReceiveMessage(ctx context.Context, _ *sqs.ReceiveMessageInp
 	f.received++
 	out := &sqs.ReceiveMessageOutput{}
 	for handle, body := range f.messages {
-		out.Messages = append(out.Messages, types.Message{Body: aws.String(body), ReceiptHandle: aws.String(handle), MessageId: aws.String(handle)})
+		out.Messages = append(out.Messages, types.Message{
+			Body: aws.String(body), ReceiptHandle: aws.String(handle), MessageId: aws.String(handle), Attributes: f.attributes,
+		})
 	}
 	return out, ctx.Err()
 }
@@ -230,6 +234,58 @@ func TestWhatTheStoreSaysOfAnObjectWithoutETag(t *testing.T) {
 		require.InDelta(t, want, number(t, q.opts.Metrics.setAside.WithLabelValues(string(reason))), 0, reason)
 	}
 	require.EqualValues(t, 1, number(t, q.metrics.messages.WithLabelValues("q", messageKept)))
+}
+
+// What is measured of a queue begins at zero and follows what is in it.
+func TestDepthAndAgeOfAQueue(t *testing.T) {
+	hourAgo := time.Now().Add(-time.Hour)
+	service := &fakeQueue{
+		messages:   map[string]string{"one": created("a=1"), "two": created("b=2"), "kept": created("c")},
+		deleting:   func(string) error { return nil },
+		attributes: map[string]string{"SentTimestamp": fmt.Sprint(hourAgo.UnixMilli()), "ApproximateReceiveCount": "2"},
+	}
+	q, _ := started(t, service, fakeStore{"c": objectstore.ErrUnavailable})
+	q.metrics.begin(q.name)
+	depth := func() float64 { return number(t, q.metrics.depth.WithLabelValues("q", "waiting")) }
+	oldest := func() float64 { return number(t, q.metrics.oldest.WithLabelValues("q")) }
+	for _, outcome := range []string{messageAnnounced, messageIgnored, messageTest, messageDead, messageKept} {
+		require.Zero(t, number(t, q.metrics.messages.WithLabelValues("q", outcome)))
+	}
+	require.Zero(t, depth()+oldest()+number(t, q.metrics.depth.WithLabelValues("q", "in_flight"))+number(t, q.metrics.again.WithLabelValues("q")))
+
+	require.NoError(t, q.look(t.Context()))
+	require.InDelta(t, 3, depth(), 0)
+	messages, err := q.take(t.Context())
+	require.NoError(t, err)
+	_, err = q.work(t.Context(), messages)
+	require.ErrorIs(t, err, objectstore.ErrUnavailable)
+	require.NoError(t, q.look(t.Context()))
+	require.InDelta(t, 1, depth(), 0)
+	require.InDelta(t, time.Hour.Seconds(), oldest(), 60)
+	require.InDelta(t, 3, number(t, q.metrics.again.WithLabelValues("q")), 0)
+	require.InDelta(t, 2, number(t, q.metrics.messages.WithLabelValues("q", messageAnnounced)), 0)
+	require.InDelta(t, 1, number(t, q.metrics.messages.WithLabelValues("q", messageKept)), 0)
+	require.InDelta(t, 6, number(t, q.metrics.bytes.WithLabelValues(bytesAnnounced)), 0)
+}
+
+// An object of which neither the event nor the store says the ETag is announced
+// as it is, for split to set it aside once.
+func TestAnObjectWithoutETagIsAnnouncedToBeSetAside(t *testing.T) {
+	service := &fakeQueue{messages: map[string]string{"one": created("a")}, deleting: func(string) error { return nil }}
+	q, client := started(t, service, untagged{})
+	messages, err := q.take(t.Context())
+	require.NoError(t, err)
+	_, err = q.work(t.Context(), messages)
+	require.NoError(t, err)
+	require.Zero(t, service.left())
+	require.EqualValues(t, 1, durable(t, client, "objects"))
+}
+
+// untagged is a store that gives no ETags.
+type untagged struct{}
+
+func (untagged) Stat(_ context.Context, _, key, _ string) (objectstore.Listed, error) {
+	return objectstore.Listed{Key: key, Size: 1}, nil
 }
 
 // Without the broker nothing is deleted; what was done with before the end is.

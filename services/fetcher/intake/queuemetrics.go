@@ -74,4 +74,8 @@ func (m *queueMetrics) begin(queue string) {
 	}
 	m.again.WithLabelValues(queue).Add(0)
 	m.undeleted.WithLabelValues(queue).Add(0)
+	for state := range depths {
+		m.depth.WithLabelValues(queue, state).Set(0)
+	}
+	m.oldest.WithLabelValues(queue).Set(0)
 }

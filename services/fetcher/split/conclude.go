@@ -46,7 +46,7 @@ func (s *Splitter) conclude(tx transaction, p *piece) {
 // Here, and only here, the number of its lines is known.
 func (s *Splitter) finished(tx transaction, p *piece) {
 	s.tellObject(tx, p, topics.OutcomeComplete, "")
-	s.metrics.objects.WithLabelValues(outcomeDone).Inc()
+	s.metrics.ended(outcomeDone, &p.object)
 	created := time.UnixMilli(p.receivedAt)
 	s.metrics.seconds.Observe(time.Since(created).Seconds())
 	s.log.Debug("object split", "object", p.object.URI(), "id", p.object.ID,
@@ -160,7 +160,7 @@ func (s *Splitter) deadLetter(tx transaction, p *piece, reason topics.Reason, ca
 	if p.object.ID != "" {
 		s.tellObject(tx, p, topics.OutcomeDeadLetter, reason)
 	}
-	s.metrics.objects.WithLabelValues(outcomeDead).Inc()
+	s.metrics.ended(outcomeDead, &p.object)
 	s.metrics.deadLetters.WithLabelValues(string(reason)).Inc()
 	s.log.Warn("object set aside", "reason", reason, "object", p.object.URI(), "id", p.object.ID,
 		"line", letter.Line, "error", cause)

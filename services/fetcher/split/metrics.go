@@ -30,6 +30,7 @@ var reasons = []topics.Reason{
 // it is done again, too. Records in the topics are counted by their consumers.
 type Metrics struct {
 	objects      *prometheus.CounterVec
+	sizes        *prometheus.CounterVec // stored bytes of objects that have come to an end
 	lines        prometheus.Counter
 	blankLines   prometheus.Counter
 	stored, raw  prometheus.Counter // bytes read from the store, and decompressed
@@ -59,6 +60,7 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 	bytes := vector("bytes_total", "Bytes of objects, as stored and decompressed.", "form")
 	m := &Metrics{
 		objects:       vector("objects_total", "Records of the topic objects by outcome.", "outcome"),
+		sizes:         vector("object_bytes_total", "Bytes, as stored, of the objects that came to an end, by outcome.", "outcome"),
 		lines:         counter("lines_total", "Lines produced to raw."),
 		blankLines:    counter("blank_lines_total", "Blank lines, which are skipped."),
 		stored:        bytes.WithLabelValues("stored"),
@@ -79,6 +81,9 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 	for _, outcome := range []string{outcomeDone, outcomeContinued, outcomePostponed, outcomeRetried, outcomeDuplicate, outcomeDead, outcomeNote} {
 		m.objects.WithLabelValues(outcome).Add(0)
 	}
+	for _, outcome := range []string{outcomeDone, outcomeDuplicate, outcomeDead} {
+		m.sizes.WithLabelValues(outcome).Add(0)
+	}
 	for _, reason := range reasons {
 		m.deadLetters.WithLabelValues(string(reason)).Add(0)
 		m.retries.WithLabelValues(string(reason)).Add(0)
@@ -88,7 +93,7 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 	}
 	var problems []error
 	for _, collector := range []prometheus.Collector{
-		m.objects, m.lines, m.blankLines, bytes, m.deadLetters, m.retries, m.resumedReads, m.reopened, m.openObjects,
+		m.objects, m.sizes, m.lines, m.blankLines, bytes, m.deadLetters, m.retries, m.resumedReads, m.reopened, m.openObjects,
 		m.dedupeEntries, m.dedupeEvicted, m.seconds,
 	} {
 		problems = append(problems, registry.Register(collector))
@@ -97,6 +102,12 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 		return nil, fmt.Errorf("split metrics: %w", err)
 	}
 	return m, nil
+}
+
+// ended counts an object that has come to an end.
+func (m *Metrics) ended(outcome string, object *topics.Object) {
+	m.objects.WithLabelValues(outcome).Inc()
+	m.sizes.WithLabelValues(outcome).Add(float64(max(object.Size, 0)))
 }
 
 // Resumed counts a read that broke and goes on.

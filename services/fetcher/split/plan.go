@@ -124,7 +124,7 @@ func (s *Splitter) accept(tx transaction, record *kgo.Record) *piece {
 		return nil
 	}
 	if object.Cause.Announces() && !s.dedupe.isFirst(&object, record) {
-		s.metrics.objects.WithLabelValues(outcomeDuplicate).Inc()
+		s.metrics.ended(outcomeDuplicate, &object)
 		s.log.Debug("announced before, skipped", "object", object.URI(), "id", object.ID, "offset", record.Offset)
 		return nil
 	}
