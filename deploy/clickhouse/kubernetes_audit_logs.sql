@@ -89,3 +89,42 @@ PARTITION BY toYYYYMM(receivedAt)
 ORDER BY (workspaceID, sourceID, receivedAt, id)
 TTL receivedAt + toIntervalDay(sourceTTL) DELETE WHERE sourceTTL > 0
 SETTINGS non_replicated_deduplication_window = 10000;
+
+CREATE TABLE IF NOT EXISTS `default`.`auditstream_objects`
+(
+    `workspaceID` String CODEC(ZSTD(1)),
+    `sourceID` String CODEC(ZSTD(1)),
+    `sourceTTL` UInt32 CODEC(ZSTD(1)),
+    `receivedAt` DateTime COMMENT 'when S3 received the object, as in its rows' CODEC(DoubleDelta, ZSTD(1)),
+    `id` String COMMENT 'of the entry; begins with the object id' CODEC(ZSTD(1)),
+    `kind` LowCardinality(String) COMMENT 'object: the end of a run through it; lines: those that are not one row each; replay: rows that were made again' CODEC(ZSTD(1)),
+    `recordedAt` DateTime COMMENT 'when the entry was made' CODEC(Delta(4), ZSTD(1)),
+    `object` String COMMENT 'object id, the first 32 characters of its row ids' CODEC(ZSTD(1)),
+    `endpoint` LowCardinality(String) COMMENT 'alias of the S3 endpoint' CODEC(ZSTD(1)),
+    `bucket` LowCardinality(String) CODEC(ZSTD(1)),
+    `key` String CODEC(ZSTD(1)),
+    `etag` String CODEC(ZSTD(1)),
+    `version` String CODEC(ZSTD(1)),
+    `size` UInt64 COMMENT 'bytes stored, as announced' CODEC(ZSTD(1)),
+    `generation` UInt32 COMMENT 'raised by a deliberate retry' CODEC(ZSTD(1)),
+    `splitting` LowCardinality(String) COMMENT 'lines, or JSON values' CODEC(ZSTD(1)),
+    `firstLine` UInt64 COMMENT 'of an object: where this run through it began' CODEC(ZSTD(1)),
+    `lines` UInt64 COMMENT 'of an object: number of its last line, blank ones and all' CODEC(ZSTD(1)),
+    `bytes` UInt64 COMMENT 'of an object: decompressed, up to its last line' CODEC(ZSTD(1)),
+    `stage` LowCardinality(String) COMMENT 'who recorded it' CODEC(ZSTD(1)),
+    `outcome` LowCardinality(String) COMMENT 'of an object: complete or deadletter; of lines: deadletter, skip, or events (several rows each)' CODEC(ZSTD(1)),
+    `reason` LowCardinality(String) COMMENT 'of a dead letter or a skip' CODEC(ZSTD(1)),
+    `ranges` Array(Tuple(UInt64, UInt64)) COMMENT 'of lines: their numbers, from and to' CODEC(ZSTD(1)),
+    `rows` UInt64 COMMENT 'of lines: rows that each of them gave' CODEC(ZSTD(1)),
+    `replayTable` String COMMENT 'of a replay: where its rows went' CODEC(ZSTD(1)),
+    `replaySince` DateTime64(3) COMMENT 'of a replay: least receivedAt; 1970 is no bound' CODEC(ZSTD(1)),
+    `replayUntil` DateTime64(3) COMMENT 'of a replay: receivedAt before which; 1970 is no bound' CODEC(ZSTD(1)),
+
+    INDEX `idx_object` object TYPE bloom_filter(0.01) GRANULARITY 1,
+    INDEX `idx_key` key TYPE bloom_filter(0.01) GRANULARITY 1
+)
+ENGINE = ReplacingMergeTree
+PARTITION BY toYYYYMM(receivedAt)
+ORDER BY (workspaceID, sourceID, receivedAt, id)
+TTL receivedAt + toIntervalDay(sourceTTL) DELETE WHERE sourceTTL > 0
+SETTINGS non_replicated_deduplication_window = 10000;

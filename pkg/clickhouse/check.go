@@ -43,6 +43,10 @@ func (e *UnfitError) Error() string {
 // What only costs speed or comfort (codecs, indexes, order of columns) is
 // Diff's business and refuses nothing.
 func Check(ctx context.Context, conn driver.Conn, cfg config.ClickHouse) error {
+	return check(ctx, conn, cfg, &events)
+}
+
+func check(ctx context.Context, conn driver.Conn, cfg config.ClickHouse, l *layout) error {
 	database, name := TableName(cfg)
 	ref := tableRef{database, name}
 	state, found, err := inspect(ctx, conn, ref)
@@ -57,7 +61,7 @@ func Check(ctx context.Context, conn driver.Conn, cfg config.ClickHouse) error {
 		})
 		return unfit
 	}
-	unfit.Problems = append(unfit.Problems, columnProblems(cfg, &state)...)
+	unfit.Problems = append(unfit.Problems, columnProblems(cfg, l, &state)...)
 	engine := engineProblems(cfg, &state)
 	unfit.Problems = append(unfit.Problems, engine...)
 	if state.mergeTree() {
@@ -92,9 +96,9 @@ func Check(ctx context.Context, conn driver.Conn, cfg config.ClickHouse) error {
 	return nil
 }
 
-func columnProblems(cfg config.ClickHouse, state *tableState) []Problem {
+func columnProblems(cfg config.ClickHouse, l *layout, state *tableState) []Problem {
 	var problems []Problem
-	for _, difference := range diffColumns(cfg, state) {
+	for _, difference := range diffColumns(cfg, l, state) {
 		if strings.HasPrefix(difference.Want, "CODEC(") || !strings.HasPrefix(difference.Subject, "column ") {
 			continue
 		}

@@ -41,10 +41,10 @@ func onCluster(cfg config.ClickHouse) string {
 	return " ON CLUSTER " + Quote(cfg.Cluster)
 }
 
-// Print is the DDL as one would paste it: database and table, each statement
+// Print is the DDL as one would paste it: database and tables, each statement
 // ended by a semicolon.
 func Print(cfg config.ClickHouse) string {
-	return DatabaseDDL(cfg) + ";\n\n" + TableDDL(cfg) + ";\n"
+	return DatabaseDDL(cfg) + ";\n\n" + TableDDL(cfg) + ";\n\n" + ObjectsDDL(cfg) + ";\n"
 }
 
 // DatabaseDDL creates the database when it isn't there.
@@ -55,16 +55,21 @@ func DatabaseDDL(cfg config.ClickHouse) string {
 
 // TableDDL creates the table when it isn't there. With a cluster the engine is
 // replicated, and its path and replica come from the server's macros.
-func TableDDL(cfg config.ClickHouse) string {
+func TableDDL(cfg config.ClickHouse) string { return tableDDL(cfg, &events) }
+
+// ObjectsDDL is TableDDL for the table of the ledger.
+func ObjectsDDL(cfg config.ClickHouse) string { return tableDDL(ofObjects(cfg), &objects) }
+
+func tableDDL(cfg config.ClickHouse, l *layout) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s%s\n(\n", qualified(cfg), onCluster(cfg))
-	for _, column := range columns {
-		fmt.Fprintf(&b, "    %s,\n", columnDDL(column))
+	for _, column := range l.columns {
+		fmt.Fprintf(&b, "    %s,\n", l.columnDDL(column))
 	}
 	b.WriteByte('\n')
-	for i, index := range indexes {
+	for i, index := range l.indexes {
 		separator := ","
-		if i == len(indexes)-1 {
+		if i == len(l.indexes)-1 {
 			separator = ""
 		}
 		fmt.Fprintf(&b, "    %s%s\n", indexDDL(index), separator)
@@ -82,8 +87,12 @@ func TableDDL(cfg config.ClickHouse) string {
 	return b.String()
 }
 
-func columnDDL(column Column) string {
-	return fmt.Sprintf("%s %s CODEC(%s)", Quote(column.Name), column.Type, column.Codec)
+func (l *layout) columnDDL(column Column) string {
+	comment := ""
+	if text := l.comments[column.Name]; text != "" {
+		comment = " COMMENT " + quoteText(text)
+	}
+	return fmt.Sprintf("%s %s%s CODEC(%s)", Quote(column.Name), column.Type, comment, column.Codec)
 }
 
 func indexDDL(index Index) string {

@@ -81,17 +81,24 @@ func newFiller() *filler {
 
 // begin takes the columns of a new block, whose types must be the table's.
 func (f *filler) begin(block []column.Interface) error {
-	if len(block) != len(columns) {
-		return fmt.Errorf("the server's block has %d columns, want %d", len(block), len(columns))
-	}
-	for i, want := range columns {
-		if block[i].Name() != want.Name || string(block[i].Type()) != want.Type {
-			return &typeError{want: want, have: string(block[i].Type())}
-		}
+	if err := sameColumns(block, columns[:]); err != nil {
+		return err
 	}
 	f.columns, f.rows, f.total = block, 0, 0
 	for _, n := range f.nested {
 		n.offsets, n.keys, n.values, n.entries = n.offsets[:0], n.keys[:0], n.values[:0], 0
+	}
+	return nil
+}
+
+func sameColumns(block []column.Interface, want []Column) error {
+	if len(block) != len(want) {
+		return fmt.Errorf("the server's block has %d columns, want %d", len(block), len(want))
+	}
+	for i, want := range want {
+		if block[i].Name() != want.Name || string(block[i].Type()) != want.Type {
+			return &typeError{want: want, have: string(block[i].Type())}
+		}
 	}
 	return nil
 }

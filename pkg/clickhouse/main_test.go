@@ -56,9 +56,10 @@ func testConfig(t testing.TB) config.ClickHouse {
 		address = engine.server.Address()
 	}
 	name := strings.NewReplacer("/", "_", "#", "_").Replace(t.Name())
+	name = fmt.Sprintf("%s_%d", name, time.Now().UnixNano())
 	return config.ClickHouse{
 		Addresses: []string{address}, Username: "default", Compression: "lz4",
-		Database: "default", Table: fmt.Sprintf("%s_%d", name, time.Now().UnixNano()),
+		Database: "default", Table: name, ObjectsTable: "objects_" + name,
 		CreateTable: true,
 	}
 }

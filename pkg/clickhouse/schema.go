@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -40,9 +41,9 @@ func (d Difference) String() string {
 	return text + "; " + d.Advice
 }
 
-// Diff compares the table with the DDL. No difference, no result.
+// Diff compares the tables with the DDL. No difference, no result.
 func Diff(ctx context.Context, conn driver.Conn, cfg config.ClickHouse) ([]Difference, error) {
-	database, table := TableName(cfg)
+	database, _ := TableName(cfg)
 	var databases uint64
 	if err := conn.QueryRow(ctx, "SELECT count() FROM system.databases WHERE name = "+quoteText(database)).Scan(&databases); err != nil {
 		return nil, fmt.Errorf("diff schema: %w", err)
@@ -51,15 +52,34 @@ func Diff(ctx context.Context, conn driver.Conn, cfg config.ClickHouse) ([]Diffe
 	if databases == 0 {
 		differences = append(differences, Difference{Subject: "database " + database, Want: "a database", Statement: DatabaseDDL(cfg)})
 	}
+	rows, err := diffTable(ctx, conn, cfg, &events)
+	if err != nil {
+		return nil, err
+	}
+	ledger, err := diffTable(ctx, conn, ofObjects(cfg), &objects)
+	if err != nil {
+		return nil, err
+	}
+	for i := range ledger {
+		if _, table := TableName(ofObjects(cfg)); ledger[i].Subject != "table "+table {
+			ledger[i].Subject = table + ", " + ledger[i].Subject
+		}
+	}
+	return slices.Concat(differences, rows, ledger), nil
+}
+
+// diffTable compares one table with its layout.
+func diffTable(ctx context.Context, conn driver.Conn, cfg config.ClickHouse, l *layout) ([]Difference, error) {
+	database, table := TableName(cfg)
 	state, found, err := inspect(ctx, conn, tableRef{database, table})
 	if err != nil {
 		return nil, fmt.Errorf("diff schema: %w", err)
 	}
 	if !found {
-		return append(differences, Difference{Subject: "table " + table, Want: "a table", Statement: TableDDL(cfg)}), nil
+		return []Difference{{Subject: "table " + table, Want: "a table", Statement: tableDDL(cfg, l)}}, nil
 	}
-	differences = append(differences, diffColumns(cfg, &state)...)
-	differences = append(differences, diffIndexes(cfg, &state)...)
+	differences := diffColumns(cfg, l, &state)
+	differences = append(differences, diffIndexes(cfg, l, &state)...)
 	differences = append(differences, diffEngine(cfg, &state)...)
 	settings, err := diffSettings(ctx, conn, cfg, &state)
 	return append(differences, settings...), err
@@ -69,27 +89,27 @@ func alter(cfg config.ClickHouse, change string) string {
 	return "ALTER TABLE " + qualified(cfg) + onCluster(cfg) + " " + change
 }
 
-func diffColumns(cfg config.ClickHouse, state *tableState) []Difference {
+func diffColumns(cfg config.ClickHouse, l *layout, state *tableState) []Difference {
 	var differences []Difference
 	have := make(map[string]columnState, len(state.columns))
 	for _, column := range state.columns {
 		have[column.name] = column
 	}
 	place := "FIRST"
-	order := make([]string, 0, len(columns))
-	for _, want := range columns {
+	order := make([]string, 0, len(l.columns))
+	for _, want := range l.columns {
 		subject := "column " + want.Name
 		column, found := have[want.Name]
 		switch {
 		case !found:
 			differences = append(differences, Difference{
 				Subject: subject, Want: want.Type,
-				Statement: alter(cfg, "ADD COLUMN IF NOT EXISTS "+columnDDL(want)+" "+place),
+				Statement: alter(cfg, "ADD COLUMN IF NOT EXISTS "+l.columnDDL(want)+" "+place),
 			})
 		case column.typeName != want.Type:
 			differences = append(differences, Difference{
 				Subject: subject, Have: column.typeName, Want: want.Type,
-				Advice: "copy the rows into a table with the right type, or try: " + alter(cfg, "MODIFY COLUMN "+columnDDL(want)),
+				Advice: "copy the rows into a table with the right type, or try: " + alter(cfg, "MODIFY COLUMN "+l.columnDDL(want)),
 			})
 		case column.defaultKind == "MATERIALIZED" || column.defaultKind == "ALIAS" || column.defaultKind == "EPHEMERAL":
 			differences = append(differences, Difference{
@@ -100,7 +120,7 @@ func diffColumns(cfg config.ClickHouse, state *tableState) []Difference {
 			if codec := "CODEC(" + want.Codec + ")"; column.codec != codec {
 				differences = append(differences, Difference{
 					Subject: subject, Have: orNone(column.codec), Want: codec,
-					Statement: alter(cfg, "MODIFY COLUMN "+columnDDL(want)),
+					Statement: alter(cfg, "MODIFY COLUMN "+l.columnDDL(want)),
 				})
 			}
 		}
@@ -139,9 +159,9 @@ func diffOrder(cfg config.ClickHouse, state *tableState, want []string) []Differ
 	return nil
 }
 
-func diffIndexes(cfg config.ClickHouse, state *tableState) []Difference {
+func diffIndexes(cfg config.ClickHouse, l *layout, state *tableState) []Difference {
 	var differences []Difference
-	for _, want := range indexes {
+	for _, want := range l.indexes {
 		have, found := state.indexes[want.Name]
 		switch {
 		case !found:

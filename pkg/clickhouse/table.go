@@ -25,6 +25,7 @@ import (
 // where the insert went, or after the replica has caught up.
 type Table struct {
 	cfg     config.ClickHouse
+	layout  *layout
 	ref     tableRef
 	insert  string
 	servers []driver.Conn
@@ -43,16 +44,21 @@ type preparation struct {
 
 // OpenTable opens the pools; it does not dial.
 func OpenTable(cfg config.ClickHouse, log *slog.Logger) (*Table, error) {
+	return openLayout(cfg, &events, log)
+}
+
+func openLayout(cfg config.ClickHouse, l *layout, log *slog.Logger) (*Table, error) {
 	if len(cfg.Addresses) == 0 {
 		return nil, errors.New("clickhouse.addresses: none given")
 	}
 	database, name := TableName(cfg)
-	names := make([]string, len(columns))
-	for i, column := range columns {
+	names := make([]string, len(l.columns))
+	for i, column := range l.columns {
 		names[i] = Quote(column.Name)
 	}
 	t := &Table{
 		cfg:     cfg,
+		layout:  l,
 		ref:     tableRef{database, name},
 		fillers: sync.Pool{New: func() any { return newFiller() }},
 	}
@@ -110,7 +116,7 @@ func (t *Table) Prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err := Check(ctx, server, t.cfg); err != nil {
+	if err := check(ctx, server, t.cfg, t.layout); err != nil {
 		return err
 	}
 	state, _, err := inspect(ctx, server, t.ref)
@@ -137,7 +143,7 @@ func (t *Table) create(ctx context.Context, server driver.Conn) error {
 	if err != nil || found {
 		return err
 	}
-	for _, statement := range []string{DatabaseDDL(t.cfg), TableDDL(t.cfg)} {
+	for _, statement := range []string{DatabaseDDL(t.cfg), tableDDL(t.cfg, t.layout)} {
 		if err := server.Exec(ctx, statement); err != nil {
 			return fmt.Errorf("create table %s: %w", t.ref, err)
 		}
@@ -166,8 +172,20 @@ type Inserted struct {
 // Insert sends all rows as one block in one INSERT under the token. ctx bounds
 // it. Errors are *InsertError.
 func (t *Table) Insert(ctx context.Context, token string, rows Rows) (Inserted, error) {
+	return t.insertBlock(ctx, token, func(batch driver.Batch) (int, error) {
+		fill := t.fillers.Get().(*filler)
+		if err := fillBlock(fill, batch, rows); err != nil {
+			return 0, err // what is left in its buffers must not reach another batch
+		}
+		count := fill.total
+		t.fillers.Put(fill)
+		return count, nil
+	})
+}
+
+func (t *Table) insertBlock(ctx context.Context, token string, fill func(driver.Batch) (int, error)) (Inserted, error) {
 	server := t.server()
-	inserted, sent, err := t.insertOn(ctx, server, token, rows)
+	inserted, sent, err := t.insertOn(ctx, server, token, fill)
 	if err != nil {
 		t.failed(server, err)
 		return inserted, &InsertError{Sent: sent, Err: err}
@@ -175,7 +193,7 @@ func (t *Table) Insert(ctx context.Context, token string, rows Rows) (Inserted, 
 	return inserted, nil
 }
 
-func (t *Table) insertOn(ctx context.Context, server driver.Conn, token string, rows Rows) (inserted Inserted, sent bool, err error) {
+func (t *Table) insertOn(ctx context.Context, server driver.Conn, token string, fill func(driver.Batch) (int, error)) (inserted Inserted, sent bool, err error) {
 	prepared := t.prepared.Load()
 	settings := make(clickhouse.Settings, len(prepared.insertSettings)+1)
 	for name, value := range prepared.insertSettings {
@@ -205,13 +223,9 @@ func (t *Table) insertOn(ctx context.Context, server driver.Conn, token string, 
 			err = errors.Join(err, batch.Abort())
 		}
 	}()
-	fill := t.fillers.Get().(*filler)
-	if err := fillBlock(fill, batch, rows); err != nil {
-		// What is left in its buffers must not reach another batch.
+	if inserted.Rows, err = fill(batch); err != nil {
 		return inserted, false, fmt.Errorf("fill block: %w", err)
 	}
-	inserted.Rows = fill.total
-	t.fillers.Put(fill)
 	failpoint.Here("clickhouse insert")
 	if err := batch.Send(); err != nil {
 		return inserted, true, err

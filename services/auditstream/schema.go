@@ -19,7 +19,7 @@ import (
 func (a *application) schemaCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:     "schema",
-		Short:   "Make, print or compare the ClickHouse table",
+		Short:   "Make, print or compare the ClickHouse tables",
 		GroupID: groupPrepare,
 		Args:    cobra.NoArgs,
 		RunE:    showHelp,

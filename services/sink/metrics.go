@@ -3,6 +3,7 @@ package sink
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,17 +41,18 @@ type metrics struct {
 }
 
 func newMetrics(registry prometheus.Registerer, s *Service) (*metrics, error) {
+	subsystem := strings.ReplaceAll(s.options.Name, "-", "_")
 	counter := func(name, help string) prometheus.CounterOpts {
-		return prometheus.CounterOpts{Namespace: "auditstream", Subsystem: "sink", Name: name, Help: help}
+		return prometheus.CounterOpts{Namespace: "auditstream", Subsystem: subsystem, Name: name, Help: help}
 	}
 	gauge := func(name, help string) prometheus.GaugeOpts {
-		return prometheus.GaugeOpts{Namespace: "auditstream", Subsystem: "sink", Name: name, Help: help}
+		return prometheus.GaugeOpts{Namespace: "auditstream", Subsystem: subsystem, Name: name, Help: help}
 	}
 	m := &metrics{
 		rows:    prometheus.NewCounter(counter("rows_total", "Rows known to be in the table, by committed batches.")),
 		batches: prometheus.NewCounterVec(counter("batches_total", "Batches committed, by what closed them."), []string{"closed"}),
 		insertSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: "auditstream", Subsystem: "sink", Name: "insert_seconds", Help: "Time of one INSERT, by outcome.",
+			Namespace: "auditstream", Subsystem: subsystem, Name: "insert_seconds", Help: "Time of one INSERT, by outcome.",
 			Buckets: prometheus.ExponentialBuckets(0.01, 2, 15),
 		}, []string{"outcome"}),
 		proven:          prometheus.NewCounterVec(counter("looked_up_rows_total", "Rows looked up by id in the table, by what was found."), []string{"found"}),

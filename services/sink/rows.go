@@ -97,11 +97,7 @@ func (eventTable) Keys(records []*kgo.Record) ([]clickhouse.RowKey, []time.Time,
 		keys = append(keys, clickhouse.RowKey{
 			WorkspaceID: row.WorkspaceID, SourceID: row.SourceID, ReceivedAt: row.ReceivedAt, ID: row.ID,
 		})
-		var expiry time.Time
-		if row.SourceTTL > 0 {
-			expiry = time.Unix(int64(row.ReceivedAt), 0).AddDate(0, 0, int(row.SourceTTL))
-		}
-		expiries = append(expiries, expiry)
+		expiries = append(expiries, expiryOf(row.ReceivedAt, row.SourceTTL))
 	}
 }
 

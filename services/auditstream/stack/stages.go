@@ -2,7 +2,9 @@ package stack
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/auditstream/auditstream/pkg/audit"
 	"github.com/auditstream/auditstream/pkg/config"
@@ -49,19 +51,41 @@ func NewStage(ctx context.Context, stage config.Command, cfg config.Config, opti
 		if err != nil {
 			return task, err
 		}
-		made, err := sink.New(sink.Options{
-			Config: cfg.Sink, ClickHouse: cfg.ClickHouse, Topic: cfg.Topics.Names().Normalized, Rows: sink.Events,
-			Group: cfg.Kafka.Group + "-sink", Client: client, AcceptGap: cfg.Kafka.AcceptGap,
-			Log: log, Registerer: options.Registry, Health: options.Health, Hook: atSinkStep,
-		})
+		common := sink.Options{
+			Config: cfg.Sink, ClickHouse: cfg.ClickHouse, Client: client, AcceptGap: cfg.Kafka.AcceptGap,
+			Log: log, Registerer: options.Registry, Health: options.Health,
+		}
+		events, ledger := common, common
+		events.Topic, events.Rows, events.Group, events.Hook = cfg.Topics.Names().Normalized, sink.Events, cfg.Kafka.Group+"-sink", atSinkStep
+		ledger.Name, ledger.Topic, ledger.Rows, ledger.Group = "ledger", cfg.Topics.Names().Ledger, sink.Ledger, cfg.Kafka.Group+"-ledger"
+		ofEvents, err := sink.New(events)
 		if err != nil {
 			return task, err
 		}
-		task.Run = made.Run
+		ofLedger, err := sink.New(ledger)
+		if err != nil {
+			return task, err
+		}
+		task.Run = both(ofEvents.Run, ofLedger.Run)
 	default:
 		return task, fmt.Errorf("%s is not a stage", stage)
 	}
 	return task, nil
+}
+
+// both runs the two until ctx is done or one of them ends, and gives the errors
+// of both.
+func both(first, second func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		var firstErr, secondErr error
+		var running sync.WaitGroup
+		running.Go(func() { defer cancel(); firstErr = first(ctx) })
+		running.Go(func() { defer cancel(); secondErr = second(ctx) })
+		running.Wait()
+		return errors.Join(firstErr, secondErr)
+	}
 }
 
 func auditSources(configured []config.Source) (map[string]*audit.Source, error) {
