@@ -38,8 +38,7 @@ func AppendNormalized(dst []byte, row *event.Row) []byte {
 		dst = appendNumber(dst, 34, 1)
 	}
 	if len(row.RawLog) > 0 {
-		dst = protowire.AppendTag(dst, 35, protowire.BytesType)
-		dst = protowire.AppendBytes(dst, row.RawLog)
+		dst = protowire.AppendBytes(appendTag(dst, 35, bytesTag), row.RawLog)
 	}
 	dst = appendNumber(dst, 36, uint64(row.Date))
 	dst = appendText(dst, 37, row.Stream)
@@ -90,18 +89,48 @@ func appendEndpoint(dst []byte, first protowire.Number, e *event.Endpoint) []byt
 	return appendText(dst, first+9, e.UserType)
 }
 
+// What follows writes tags by hand: protowire computes each anew, which is most
+// of the work for texts as short as these. No field number needs a third byte.
+
+const (
+	varintTag  = byte(protowire.VarintType)
+	fixed64Tag = byte(protowire.Fixed64Type)
+	bytesTag   = byte(protowire.BytesType)
+	more       = 0x80 // in a varint's byte: another follows
+	oneByte    = 0x80 // the first length that takes two bytes
+	oneByteTag = 16   // the first field whose tag does
+)
+
+func appendTag(dst []byte, field protowire.Number, wireType byte) []byte {
+	if field < oneByteTag {
+		return append(dst, byte(field<<3)|wireType)
+	}
+	return append(dst, byte(field<<3)|wireType|more, byte(field>>4))
+}
+
 func appendText(dst []byte, field protowire.Number, text string) []byte {
 	if text == "" {
 		return dst
 	}
-	dst = protowire.AppendTag(dst, field, protowire.BytesType)
-	return protowire.AppendString(dst, text)
+	return appendPresent(dst, field, text)
+}
+
+func appendPresent(dst []byte, field protowire.Number, text string) []byte {
+	size := len(text)
+	switch {
+	case size >= oneByte:
+		dst = protowire.AppendVarint(appendTag(dst, field, bytesTag), uint64(size)) //nolint:gosec // never negative
+	case field < oneByteTag:
+		dst = append(dst, byte(field<<3)|bytesTag, byte(size))
+	default:
+		dst = append(dst, byte(field<<3)|bytesTag|more, byte(field>>4), byte(size))
+	}
+	return append(dst, text...)
 }
 
 func appendTexts(dst []byte, field protowire.Number, texts []string) []byte {
 	for _, text := range texts {
-		dst = protowire.AppendTag(dst, field, protowire.BytesType)
-		dst = protowire.AppendString(dst, text)
+		dst = appendPresent(dst, field, text)
 	}
 	return dst
 }
@@ -110,8 +139,7 @@ func appendNumber(dst []byte, field protowire.Number, number uint64) []byte {
 	if number == 0 {
 		return dst
 	}
-	dst = protowire.AppendTag(dst, field, protowire.VarintType)
-	return protowire.AppendVarint(dst, number)
+	return protowire.AppendVarint(appendTag(dst, field, varintTag), number)
 }
 
 func appendDouble(dst []byte, field protowire.Number, number float64) []byte {
@@ -119,8 +147,7 @@ func appendDouble(dst []byte, field protowire.Number, number float64) []byte {
 	if bits == 0 {
 		return dst
 	}
-	dst = protowire.AppendTag(dst, field, protowire.Fixed64Type)
-	return protowire.AppendFixed64(dst, bits)
+	return protowire.AppendFixed64(appendTag(dst, field, fixed64Tag), bits)
 }
 
 // appendMap writes each entry as protobuf's map entry: key 1, value 2, both
@@ -129,12 +156,9 @@ func appendMap(dst []byte, field protowire.Number, entries event.Map) []byte {
 	for i := range entries {
 		entry := &entries[i]
 		size := 2 + protowire.SizeBytes(len(entry.Key)) + protowire.SizeBytes(len(entry.Value))
-		dst = protowire.AppendTag(dst, field, protowire.BytesType)
-		dst = protowire.AppendVarint(dst, uint64(size)) //nolint:gosec // never negative
-		dst = protowire.AppendTag(dst, 1, protowire.BytesType)
-		dst = protowire.AppendString(dst, entry.Key)
-		dst = protowire.AppendTag(dst, 2, protowire.BytesType)
-		dst = protowire.AppendString(dst, entry.Value)
+		dst = protowire.AppendVarint(appendTag(dst, field, bytesTag), uint64(size)) //nolint:gosec // never negative
+		dst = appendPresent(dst, 1, entry.Key)
+		dst = appendPresent(dst, 2, entry.Value)
 	}
 	return dst
 }
