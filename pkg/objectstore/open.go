@@ -40,8 +40,9 @@ func (r Ref) String() string { return "s3://" + r.Bucket + "/" + r.Key }
 // content; its errors are those of the package, and are final.
 type Body struct {
 	LastModified time.Time // when the store received the object
-	Size         int64     // of the whole object
+	Size         int64     // of the whole object; below zero as long as the store doesn't say
 	ETag         string    // without quotes
+	described    bool      // the above are known, and don't change
 
 	store  *Store
 	ctx    context.Context // of the whole life of the body: Read has none of its own
@@ -91,29 +92,11 @@ func (b *Body) request() error {
 		}
 		return classify(err)
 	}
-	if etag := bareETag(aws.ToString(out.ETag)); b.ref.ETag == "" {
-		b.ref.ETag = etag // what goes on must be what was begun
-	} else if etag != "" && etag != b.ref.ETag {
-		// Not every store heeds If-Match.
+	if err := b.accept(out); err != nil {
 		cancel()
 		_ = out.Body.Close() // nothing was read from it
-		return fmt.Errorf("%w: etag is %s, not %s", ErrChanged, etag, b.ref.ETag)
+		return err
 	}
-	if b.offset > 0 && out.ContentRange == nil {
-		cancel()
-		_ = out.Body.Close() // nothing was read from it
-		return fmt.Errorf("the store ignores Range (asked for byte %d)", b.offset)
-	}
-	size := b.ref.Size
-	if out.ContentLength != nil || size == 0 {
-		size = aws.ToInt64(out.ContentLength) + b.offset
-	}
-	if b.ref.Size > 0 && size != b.ref.Size {
-		cancel()
-		_ = out.Body.Close() // nothing was read from it
-		return fmt.Errorf("%w: it answers with %d bytes of %d", ErrUnavailable, size, b.ref.Size)
-	}
-	b.describe(out.LastModified, size)
 	b.body, b.cancel = out.Body, cancel
 	b.stall = time.AfterFunc(b.store.stallTimeout, cancel)
 	b.stall.Stop()
@@ -142,13 +125,15 @@ func (b *Body) requestEnd() error {
 	if size != b.offset {
 		return fmt.Errorf("%w: it has %d bytes, and byte %d was asked for", ErrChanged, size, b.offset)
 	}
-	b.describe(out.LastModified, size)
+	if !b.described {
+		b.describe(out.LastModified, size)
+	}
 	b.err = io.EOF
 	return nil
 }
 
 func (b *Body) describe(lastModified *time.Time, size int64) {
-	b.LastModified, b.Size, b.ETag = aws.ToTime(lastModified).UTC(), size, b.ref.ETag
+	b.LastModified, b.Size, b.ETag, b.described = aws.ToTime(lastModified).UTC(), size, b.ref.ETag, true
 }
 
 // Offset of the next byte that Read gives.

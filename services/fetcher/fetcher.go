@@ -197,8 +197,9 @@ func (f *Fetcher) Run(ctx context.Context) error {
 			listing.Revoked(revoked[f.names.Objects])
 			f.splitter.Revoked(revoked[f.names.Objects])
 		},
-		OnAbort: f.splitter.Aborted,
-		Health:  f.opts.Health, Log: f.opts.Log, Registerer: f.opts.Registerer, Stage: split.Stage,
+		OnCommit: f.splitter.Committed,
+		OnAbort:  f.splitter.Aborted,
+		Health:   f.opts.Health, Log: f.opts.Log, Registerer: f.opts.Registerer, Stage: split.Stage,
 	})
 	if err != nil {
 		return fmt.Errorf("fetcher: %w", err)

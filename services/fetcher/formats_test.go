@@ -196,3 +196,33 @@ func TestObjectsThatGrowTooLarge(t *testing.T) {
 		archived: "object-archived false",
 	}, got)
 }
+
+func TestLinesOfAnObject(t *testing.T) {
+	w := newWorld(t)
+	want := make(expected)
+	text := "first\r\n\n  \r\nfifth is below\nno last newline"
+	plain := w.put("logs/plain", []byte(text))
+	want.lines(plain, text)
+	members := w.put("logs/members", zip("first\r\n", "\n", "", "  \r\nfifth is", " below\nno last newline"))
+	want.lines(members, text)
+
+	// A line over the limit between others, larger than a slice.
+	long := strings.Repeat("0123456789", 100_000)
+	id := w.put("logs/long", zip("before\n"+long+"\nafter\n"))
+	want.lines(id, "before\n\nafter\n")
+
+	r := w.start(nil)
+	letters := w.deadLetters(1)
+	require.Equal(t, topics.ReasonLineTooLong, letters[0].Reason)
+	require.Equal(t, id, letters[0].Object)
+	require.EqualValues(t, 2, letters[0].Line)
+	require.Equal(t, long[:64<<10], string(letters[0].Bytes))
+	require.Contains(t, letters[0].Error, "1000000 bytes")
+	w.requireRaw(want)
+	require.EqualValues(t, 4, r.metric("auditstream_fetcher_blank_lines_total"))
+	w.requireLedger(map[string]string{
+		plain:   "g0 1-5 complete, skip blank[[2 3]]",
+		members: "g0 1-5 complete, skip blank[[2 3]]",
+		id:      "deadletter line-too-long[[2 2]], g0 1-3 complete",
+	})
+}

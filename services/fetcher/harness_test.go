@@ -7,14 +7,9 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,9 +23,7 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/identity"
-	"github.com/auditstream/auditstream/pkg/kafka"
 	"github.com/auditstream/auditstream/services/fetcher"
-	"github.com/auditstream/auditstream/services/fetcher/split"
 	"github.com/auditstream/auditstream/tests/servers"
 	"github.com/auditstream/auditstream/topics"
 )
@@ -171,19 +164,6 @@ func (r *running) crashed() {
 		r.stopped = true
 	case <-time.After(patience):
 		r.t.Fatal("the crash did not come")
-	}
-}
-
-var errCrash = errors.New("crash")
-
-// crashAt fails at the nth coming of a step.
-func crashAt(step split.Step, n int64) func(split.Step) error {
-	var count atomic.Int64
-	return func(at split.Step) error {
-		if at == step && count.Add(1) == n {
-			return errCrash
-		}
-		return nil
 	}
 }
 
@@ -336,79 +316,5 @@ func (w *world) stored(key string) topics.Object {
 	return object
 }
 
-// healthRecord keeps what was reported.
-type healthRecord struct {
-	mu     sync.Mutex
-	states map[string]error
-	bad    map[string]int
-}
-
-func newHealthRecord() *healthRecord {
-	return &healthRecord{states: make(map[string]error), bad: make(map[string]int)}
-}
-
-func (*healthRecord) Expect(...string) {}
-
-func (h *healthRecord) Report(component string, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.states[component] = err
-	if err != nil {
-		h.bad[component]++
-	}
-}
-
-func (h *healthRecord) get(component string) (bad int, now error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.bad[component], h.states[component]
-}
-
-// faults is a proxy before the object store.
-type faults struct {
-	proxy *httputil.ReverseProxy
-	// handle may answer a request itself, and then gives true.
-	handle atomic.Pointer[func(http.ResponseWriter, *http.Request) bool]
-	fired  atomic.Int64
-}
-
-func newFaults(t *testing.T, target string) *faults {
-	t.Helper()
-	to, err := url.Parse(target)
-	require.NoError(t, err)
-	return &faults{proxy: &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(to)
-			r.Out.Host = r.In.Host // the signature covers it
-		},
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
-	}}
-}
-
-func (f *faults) set(handle func(http.ResponseWriter, *http.Request) bool) { f.handle.Store(&handle) }
-
-func (f *faults) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if handle := f.handle.Load(); handle != nil && (*handle)(w, r) {
-		f.fired.Add(1)
-		return
-	}
-	f.proxy.ServeHTTP(w, r)
-}
-
-// hangUp breaks the connection without an answer.
-func hangUp(http.ResponseWriter) { panic(http.ErrAbortHandler) }
-
-// abortEvery aborts every nth transaction when its work is done.
-func abortEvery(n int, aborted *int) func(split.Step) error {
-	var count int
-	return func(at split.Step) error {
-		if at != split.StepTold {
-			return nil
-		}
-		if count++; count%n != 0 {
-			return nil
-		}
-		*aborted++
-		return kafka.ErrAbort
-	}
-}
+// noListing leaves announcing to the test.
+func noListing(o *fetcher.Options) { o.Sources[0].Listing.Enabled = false }

@@ -35,7 +35,7 @@ func (s *Splitter) conclude(tx transaction, p *piece) {
 		s.log.Debug("reading broke off, going on later", "object", p.object.URI(), "line", p.object.FromLine, "error", p.err)
 		s.giveUp(p)
 		s.link(tx, p, topics.CauseContinued, time.Time{})
-		s.metrics.objects.WithLabelValues(outcomeContinued).Inc()
+		s.counted.object(outcomeContinued)
 	default:
 		s.giveUp(p)
 		s.failed(tx, p)
@@ -46,9 +46,8 @@ func (s *Splitter) conclude(tx transaction, p *piece) {
 // Here, and only here, the number of its lines is known.
 func (s *Splitter) finished(tx transaction, p *piece) {
 	s.tellObject(tx, p, topics.OutcomeComplete, "")
-	s.metrics.ended(outcomeDone, &p.object)
-	created := time.UnixMilli(p.receivedAt)
-	s.metrics.seconds.Observe(time.Since(created).Seconds())
+	s.counted.ended(outcomeDone, &p.object)
+	s.counted.lasted(time.UnixMilli(p.receivedAt))
 	s.log.Debug("object split", "object", p.object.URI(), "id", p.object.ID,
 		"lines", p.object.FromLine-1, "bytes", p.object.FromByte)
 }
@@ -69,7 +68,7 @@ func (s *Splitter) goOn(tx transaction, p *piece) {
 		cause, outcome = topics.CauseContinued, outcomeContinued
 	}
 	s.link(tx, p, cause, notBefore(p.record))
-	s.metrics.objects.WithLabelValues(outcome).Inc()
+	s.counted.object(outcome)
 }
 
 // failed tries again later, or sets the object aside.
@@ -83,8 +82,7 @@ func (s *Splitter) failed(tx transaction, p *piece) {
 	pause := s.backoff(p.object.Attempt)
 	s.log.Debug("will be tried again", "object", p.object.URI(), "attempt", p.object.Attempt, "in", pause, "error", p.err)
 	s.link(tx, p, topics.CausePostponed, time.Now().Add(pause))
-	s.metrics.objects.WithLabelValues(outcomeRetried).Inc()
-	s.metrics.retries.WithLabelValues(string(reason)).Inc()
+	s.counted.retry(reason)
 }
 
 // reasonOf says what an error is called in a dead letter, and how often the
@@ -160,8 +158,8 @@ func (s *Splitter) deadLetter(tx transaction, p *piece, reason topics.Reason, ca
 	if p.object.ID != "" {
 		s.tellObject(tx, p, topics.OutcomeDeadLetter, reason)
 	}
-	s.metrics.ended(outcomeDead, &p.object)
-	s.metrics.deadLetters.WithLabelValues(string(reason)).Inc()
+	s.counted.ended(outcomeDead, &p.object)
+	s.counted.deadLetter(reason)
 	s.log.Warn("object set aside", "reason", reason, "object", p.object.URI(), "id", p.object.ID,
 		"line", letter.Line, "error", cause)
 }

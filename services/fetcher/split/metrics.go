@@ -26,8 +26,8 @@ var reasons = []topics.Reason{
 	topics.ReasonUnknownSource, topics.ReasonObjectWithoutETag,
 }
 
-// Metrics count what was tried: an aborted transaction's work is counted when
-// it is done again, too. Records in the topics are counted by their consumers.
+// Metrics count committed work only: what an aborted transaction did is done
+// again. Breaks of reads are counted as they happen.
 type Metrics struct {
 	objects      *prometheus.CounterVec
 	sizes        *prometheus.CounterVec // stored bytes of objects that have come to an end
@@ -102,12 +102,6 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 		return nil, fmt.Errorf("split metrics: %w", err)
 	}
 	return m, nil
-}
-
-// ended counts an object that has come to an end.
-func (m *Metrics) ended(outcome string, object *topics.Object) {
-	m.objects.WithLabelValues(outcome).Inc()
-	m.sizes.WithLabelValues(outcome).Add(float64(max(object.Size, 0)))
 }
 
 // Resumed counts a read that broke and goes on.

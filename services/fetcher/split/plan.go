@@ -70,7 +70,7 @@ func (s *Splitter) plan(stopping context.Context, tx transaction) plan {
 	earliest := time.Now().Add(longestWait)
 	for _, record := range tx.Records() {
 		if topics.IsNoted(record) {
-			s.metrics.objects.WithLabelValues(outcomeNote).Inc()
+			s.counted.object(outcomeNote)
 			s.heed(record)
 			continue
 		}
@@ -124,7 +124,7 @@ func (s *Splitter) accept(tx transaction, record *kgo.Record) *piece {
 		return nil
 	}
 	if object.Cause.Announces() && !s.dedupe.isFirst(&object, record) {
-		s.metrics.ended(outcomeDuplicate, &object)
+		s.counted.ended(outcomeDuplicate, &object)
 		s.log.Debug("announced before, skipped", "object", object.URI(), "id", object.ID, "offset", record.Offset)
 		return nil
 	}

@@ -46,7 +46,7 @@ func (s *Splitter) readPiece(limits waits, tx transaction, p *piece) {
 	p.begun = true
 	if p.held == nil {
 		if p.object.FromByte > 0 {
-			s.metrics.reopened.Inc()
+			s.counted.openedAgain()
 		}
 		p.held, p.err = openStream(limits.hard, s.life, &p.object, opening{
 			store:     s.opts.Store,
@@ -67,7 +67,7 @@ func (s *Splitter) readPiece(limits waits, tx transaction, p *piece) {
 	interrupted := p.held.interruptAfter(limits.hard)
 	p.ended, p.err = s.readLines(limits.soft, tx, p)
 	stored := p.held.storedSince()
-	s.metrics.stored.Add(float64(stored))
+	s.counted.took(stored)
 	p.answered = p.answered || stored > 0 || isAnswer(p.err)
 	if !interrupted() && p.err == nil && !p.ended {
 		p.err = errSlow // the stream has ended with the time
@@ -78,11 +78,7 @@ func (s *Splitter) readPiece(limits waits, tx transaction, p *piece) {
 func (s *Splitter) readLines(soft context.Context, tx transaction, p *piece) (ended bool, err error) {
 	out := newRecords(s.opts.Topics.Raw, &p.object, p.receivedAt)
 	var lines, blank, size int64
-	defer func() {
-		s.metrics.lines.Add(float64(lines))
-		s.metrics.blankLines.Add(float64(blank))
-		s.metrics.raw.Add(float64(size))
-	}()
+	defer func() { s.counted.read(lines, blank, size) }()
 	// The way to the position gives no lines. Only time bounds it: were it bounded
 	// by bytes, aborts could keep it from ever arriving.
 	for p.held.discard > 0 && soft.Err() == nil {
@@ -133,7 +129,7 @@ func (s *Splitter) readLines(soft context.Context, tx transaction, p *piece) (en
 
 // lineTooLong sets aside the beginning of a line that can't be carried.
 func (s *Splitter) lineTooLong(tx transaction, p *piece, l line) {
-	s.metrics.deadLetters.WithLabelValues(string(topics.ReasonLineTooLong)).Inc()
+	s.counted.deadLetter(topics.ReasonLineTooLong)
 	letter := topics.DeadLetterRecord{
 		Stage:      Stage,
 		Reason:     topics.ReasonLineTooLong,

@@ -65,6 +65,7 @@ type Splitter struct {
 	dedupe  *dedupe
 	streams *streams
 	memory  memory
+	counted tally
 }
 
 // New makes a Splitter. It holds connections until Close.
@@ -175,7 +176,11 @@ func (s *Splitter) Aborted() {
 	s.streams.aborted()
 	s.memory.blocks.aborted()
 	s.dedupe.aborted()
+	s.counted.drop()
 }
+
+// Committed counts what the transaction did, once the broker has confirmed it.
+func (s *Splitter) Committed() { s.counted.settle(s.metrics) }
 
 // Close ends the open streams.
 func (s *Splitter) Close() {
