@@ -57,6 +57,7 @@ func TestBackfillInterruptedTwice(t *testing.T) {
 		"objectsPerTransaction: 8", "objectsPerTransaction: 200",
 		"recordsPerTransaction: 500", "recordsPerTransaction: 5000",
 		"batchRows: 500", "batchRows: 5000",
+		"stallTimeout: 2s", "stallTimeout: 60s", // a page of a large folder may take its time
 	).Replace(p.yaml())
 	require.NoError(t, os.WriteFile(p.config, []byte(settings), 0o600))
 	began := time.Now()
@@ -199,7 +200,11 @@ func (g *gate) backfill(t *testing.T, p *pipeline, progress string, pages int64)
 	command.Env = append(os.Environ(), "AUDITSTREAM_S3_ENDPOINT="+g.URL)
 	command.Stderr = new(bytes.Buffer)
 	require.NoError(t, command.Start())
-	t.Cleanup(func() { _ = command.Process.Kill() }) // when the test has failed
+	t.Cleanup(func() { // when the test has failed
+		if _ = command.Process.Kill(); command.Wait() == nil || t.Failed() {
+			t.Logf("a backfill said:\n%s", command.Stderr)
+		}
+	})
 	eventually(t, time.Minute, "the backfill is in the middle", func() bool {
 		return g.held.Load() > held && announcedBy(t, p) > before
 	})

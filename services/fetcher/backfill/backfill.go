@@ -25,6 +25,11 @@ const (
 	stretch    = 1000
 	saveEvery  = time.Second
 	concurrent = 16
+
+	// mostTries of a part of the listing that come to nothing, and what is between.
+	mostTries    = 8
+	firstPause   = 250 * time.Millisecond
+	longestPause = 10 * time.Second
 )
 
 // Lister lists a bucket; *objectstore.Store is one.
@@ -122,7 +127,7 @@ func (b *backfill) run(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return b.list(ctx, i)
+			return b.listPatiently(ctx, i)
 		})
 	}
 	return group.Wait()
@@ -133,6 +138,38 @@ func (b *backfill) run(ctx context.Context) error {
 var ErrOrder = errors.New("the store lists keys out of order")
 
 var errEndOfRange = errors.New("end of the range")
+
+// listPatiently goes on where it was while the store is away for a short time:
+// a listing of days should not end with one bad minute.
+func (b *backfill) listPatiently(ctx context.Context, i int) error {
+	position := func() string {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.progress.Ranges[i].from()
+	}
+	pause := firstPause
+	for tries := 1; ; tries++ {
+		before := position()
+		err := b.list(ctx, i)
+		if !errors.Is(err, objectstore.ErrUnavailable) || ctx.Err() != nil {
+			return err
+		}
+		if position() != before {
+			tries, pause = 1, firstPause
+		}
+		if tries == mostTries {
+			return err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+		pause = min(2*pause, longestPause)
+	}
+}
 
 // list works on one range, a stretch of keys at a time: the announcements of a
 // stretch are durable before its end is noted as passed.

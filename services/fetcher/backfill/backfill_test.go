@@ -1,0 +1,150 @@
+package backfill_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/auditstream/auditstream/pkg/objectstore"
+	"github.com/auditstream/auditstream/services/fetcher/backfill"
+	"github.com/auditstream/auditstream/services/fetcher/intake"
+)
+
+// bucket is one of numbered keys in folders, which it makes up as it lists.
+type bucket struct {
+	folders, each int
+	listed        atomic.Int64
+	fail          func(startAfter string) error // before a listing begins
+}
+
+func (b *bucket) key(i int) string { return fmt.Sprintf("%03d/%09d", i/b.each, i%b.each) }
+
+func (b *bucket) List(_ context.Context, _, _, startAfter string, yield func(objectstore.Listed) error) error {
+	if b.fail != nil {
+		if err := b.fail(startAfter); err != nil {
+			return err
+		}
+	}
+	first := 0
+	for low, high := 0, b.folders*b.each; low < high; first = low {
+		if middle := (low + high) / 2; b.key(middle) <= startAfter {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	for i := first; i < b.folders*b.each; i++ {
+		b.listed.Add(1)
+		if err := yield(objectstore.Listed{Key: b.key(i), ETag: "e", Size: 1}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bucket) Prefixes(_ context.Context, _, prefix, _ string) ([]string, bool, error) {
+	if prefix != "" {
+		return nil, false, nil
+	}
+	var all []string
+	for folder := range b.folders {
+		all = append(all, fmt.Sprintf("%03d/", folder))
+	}
+	return all, false, nil
+}
+
+// counter is a log that takes everything at once.
+type counter struct {
+	announced atomic.Int64
+	each      func(int64)
+}
+
+func (c *counter) Announce(_ context.Context, _ intake.Found, done func(error)) {
+	n := c.announced.Add(1)
+	if c.each != nil {
+		c.each(n)
+	}
+	done(nil)
+}
+
+func options(t *testing.T, b *bucket, c *counter) backfill.Options {
+	return backfill.Options{
+		Job:     backfill.Job{Source: "a", Store: "s", Bucket: "b"},
+		Selects: func(string) bool { return true }, Lister: b, Announcer: c, File: filepath.Join(t.TempDir(), "progress.json"),
+	}
+}
+
+// However many keys there are, memory holds a stretch of each part.
+func TestMillionsOfKeysInFlatMemory(t *testing.T) {
+	const folders, each = 40, 50_000
+	heap := func() uint64 {
+		runtime.GC()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc
+	}
+	b := &bucket{folders: folders, each: each}
+	before := heap()
+	var most uint64
+	var mu sync.Mutex
+	c := &counter{each: func(n int64) {
+		if n%200_000 == 0 {
+			mu.Lock()
+			most = max(most, heap())
+			mu.Unlock()
+		}
+	}}
+	totals, err := backfill.Run(t.Context(), options(t, b, c))
+	require.NoError(t, err)
+	require.EqualValues(t, folders*each, totals.Announced)
+	require.EqualValues(t, folders*each, c.announced.Load())
+	require.Less(t, b.listed.Load(), int64(folders*each+2*folders), "no key is listed twice, but those that end a part")
+	require.NotZero(t, most)
+	require.Less(t, most, before+(16<<20))
+}
+
+// A store that is away for a while is waited for, and the listing goes on where
+// it was; one that stays away ends it.
+func TestStoreAwayForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var away atomic.Int64
+		b := &bucket{folders: 4, each: 3000}
+		b.fail = func(string) error {
+			if away.Add(1)%3 != 0 {
+				return fmt.Errorf("slow down: %w", objectstore.ErrUnavailable)
+			}
+			return nil
+		}
+		c := &counter{}
+		totals, err := backfill.Run(t.Context(), options(t, b, c))
+		require.NoError(t, err)
+		require.EqualValues(t, 12_000, totals.Announced)
+		require.EqualValues(t, 12_000, c.announced.Load())
+		require.Greater(t, away.Load(), int64(5))
+
+		began := time.Now()
+		b.fail = func(string) error { return objectstore.ErrUnavailable }
+		opts := options(t, b, c)
+		_, err = backfill.Run(t.Context(), opts)
+		require.ErrorIs(t, err, objectstore.ErrUnavailable)
+		require.FileExists(t, opts.File)
+		require.Greater(t, time.Since(began), 10*time.Second)
+		require.Less(t, time.Since(began), 2*time.Minute)
+
+		other := errors.New("forbidden")
+		b.fail = func(string) error { return other }
+		began = time.Now()
+		_, err = backfill.Run(t.Context(), opts)
+		require.ErrorIs(t, err, other)
+		require.Zero(t, time.Since(began), "what waiting does not mend is told at once")
+	})
+}
