@@ -43,6 +43,7 @@ type bench struct {
 	accept   bool
 	wrap     func(table) table
 	adjust   func(*Options)
+	shards   []*servers.ClickHouseServer // in place of server
 }
 
 var receivedAt = uint32(time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC).Unix())
@@ -71,10 +72,15 @@ func newBench(t *testing.T, brokers []string, server *servers.ClickHouseServer, 
 }
 
 func (b *bench) clickhouse() config.ClickHouse {
-	return config.ClickHouse{
+	cfg := config.ClickHouse{
 		Addresses: []string{b.server.Address}, Database: b.server.Database, Table: "t_" + clean(b.group),
 		Username: b.server.Username, Password: config.Secret(b.server.Password), Compression: "lz4",
 	}
+	for _, server := range b.shards {
+		cfg.Addresses = nil
+		cfg.Shards = append(cfg.Shards, config.Shard{Addresses: []string{server.Address}})
+	}
+	return cfg
 }
 
 func clean(text string) string {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -28,7 +30,8 @@ type ClickHouseServer struct {
 
 	// Engine is the embedded engine, for tests that kill it; only OwnClickHouse
 	// sets it.
-	Engine *embedded.ClickHouse
+	Engine  *embedded.ClickHouse
+	options embedded.ClickHouseOptions // of Engine
 }
 
 var sharedEngine = sync.OnceValues(func() (*embedded.ClickHouse, error) {
@@ -64,14 +67,43 @@ func ClickHouse(t testing.TB) *ClickHouseServer {
 // the environment names.
 func OwnClickHouse(t testing.TB) *ClickHouseServer {
 	t.Helper()
-	ctx, cancel := startContext()
-	defer cancel()
-	engine, err := embedded.StartClickHouse(ctx, embedded.ClickHouseOptions{Directory: t.TempDir(), Log: log})
-	requireEngine(t, err)
-	t.Cleanup(func() { require.NoError(t, engine.Close()) })
-	server := &ClickHouseServer{Address: engine.Address(), Username: "default", Engine: engine}
+	return OwnClickHouseWith(t, "")
+}
+
+// OwnClickHouseWith is OwnClickHouse with a configuration of the server's own;
+// "" for none.
+func OwnClickHouseWith(t testing.TB, configFile string) *ClickHouseServer {
+	t.Helper()
+	server := &ClickHouseServer{
+		Username: "default",
+		options:  embedded.ClickHouseOptions{Directory: t.TempDir(), ConfigFile: configFile, Log: log},
+	}
+	server.Up(t)
+	server.Address = server.Engine.Address()
+	t.Cleanup(func() { require.NoError(t, server.Engine.Close()) })
 	server.createDatabase(t)
 	return server
+}
+
+// Down kills the test's own engine, which stays away until Up.
+func (s *ClickHouseServer) Down(t testing.TB) {
+	t.Helper()
+	require.NoError(t, s.Engine.Kill())
+	require.NoError(t, s.Engine.Close())
+}
+
+// Up starts the engine, after Down on the same port with what it had on disk.
+func (s *ClickHouseServer) Up(t testing.TB) {
+	t.Helper()
+	ctx, cancel := startContext()
+	defer cancel()
+	engine, err := embedded.StartClickHouse(ctx, s.options)
+	requireEngine(t, err)
+	s.Engine = engine
+	_, port, err := net.SplitHostPort(engine.Address())
+	require.NoError(t, err)
+	s.options.TCPPort, err = strconv.Atoi(port)
+	require.NoError(t, err)
 }
 
 func requireEngine(t testing.TB, err error) {

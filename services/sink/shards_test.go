@@ -1,0 +1,164 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/auditstream/auditstream/pkg/clickhouse"
+	"github.com/auditstream/auditstream/tests/servers"
+)
+
+// twoShards is a bench with an engine for each of two shards.
+func twoShards(t *testing.T, partitions int32) *bench {
+	t.Helper()
+	b := newBench(t, servers.EmbeddedKafka(t, "").Addresses(), servers.OwnClickHouse(t), partitions)
+	other := servers.OwnClickHouse(t)
+	conn := other.Conn(t)
+	require.NoError(t, conn.Exec(t.Context(), "CREATE DATABASE "+clickhouse.Quote(b.server.Database)))
+	require.NoError(t, conn.Exec(t.Context(), clickhouse.TableDDL(b.clickhouse())))
+	require.NoError(t, conn.Exec(t.Context(), "SYSTEM STOP MERGES "+b.table()))
+	b.shards = []*servers.ClickHouseServer{b.server, other}
+	return b
+}
+
+// idsOn are the row ids in one shard, with how many parts hold each.
+func (b *bench) idsOn(shard int) map[string]uint64 {
+	b.t.Helper()
+	rows, err := b.shards[shard].Conn(b.t).Query(b.t.Context(), "SELECT id, count() FROM "+b.table()+" GROUP BY id SETTINGS final = 0")
+	require.NoError(b.t, err)
+	got := make(map[string]uint64)
+	for rows.Next() {
+		var id string
+		var times uint64
+		require.NoError(b.t, rows.Scan(&id, &times))
+		got[id] = times
+	}
+	require.NoError(b.t, rows.Err())
+	return got
+}
+
+func (b *bench) committed(partition int32) int64 {
+	b.t.Helper()
+	offsets, err := b.admin.FetchOffsets(b.t.Context(), b.group)
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return -1
+	}
+	require.NoError(b.t, err)
+	at, found := offsets.Lookup(b.names.Normalized, partition)
+	if !found {
+		return -1
+	}
+	return at.At
+}
+
+func TestShardAwayHoldsBackItsPartitionsOnly(t *testing.T) {
+	b := twoShards(t, 4)
+	// Together the partitions of the shard that is away could hold all of it.
+	b.config.Memory, b.config.BatchSize = 256<<10, 64<<10
+	want := []map[string]uint64{{}, {}}
+	sizes := make([]int64, 4)
+	produce := func(partitions []int32, count int) {
+		for _, partition := range partitions {
+			for number := b.produced + 1; number <= b.produced+count; number++ {
+				want[partition%2][fmt.Sprintf("%032x-%012d", 1, number)] = 1
+			}
+			b.produce(partition, count)
+			sizes[partition] += int64(count)
+		}
+	}
+	wantPositions := func(partitions ...int32) {
+		t.Helper()
+		for _, partition := range partitions {
+			require.Eventually(t, func() bool { return b.committed(partition) == sizes[partition] }, patience, 20*time.Millisecond,
+				"partition %d is not done", partition)
+		}
+	}
+	wantShard := func(shard int) {
+		t.Helper()
+		got := b.idsOn(shard)
+		require.True(t, maps.Equal(want[shard], got), "shard %d: want %d rows, each once, and has %d", shard, len(want[shard]), len(got))
+	}
+	all := []int32{0, 1, 2, 3}
+	produce(all, 300)
+	r := b.start(nil)
+	wantPositions(all...)
+	wantShard(0)
+	wantShard(1)
+
+	// Away while it is written to.
+	b.shards[1].Down(t)
+	before := []int64{b.committed(1), b.committed(3)}
+	produce(all, 2000)
+	wantPositions(0, 2)
+	wantShard(0)
+	r.wantIll("sink clickhouse shard 1", "")
+	require.NoError(t, r.health.get("sink clickhouse shard 0"))
+	require.Equal(t, before, []int64{b.committed(1), b.committed(3)})
+	var open *OpenError
+	require.ErrorAs(t, r.stop(), &open)
+
+	// Away at the start.
+	r = b.start(nil)
+	produce(all, 500)
+	wantPositions(0, 2)
+	wantShard(0)
+	r.wantIll("sink clickhouse shard 1", "")
+	require.Equal(t, before, []int64{b.committed(1), b.committed(3)})
+	require.Zero(t, r.service.shards[1].flow.Load().bytes())
+
+	b.shards[1].Up(t)
+	require.NoError(t, b.shards[1].Conn(t).Exec(t.Context(), "SYSTEM STOP MERGES "+b.table()))
+	wantPositions(all...)
+	wantShard(0)
+	wantShard(1)
+	require.Eventually(t, func() bool { return r.health.get("sink clickhouse shard 1") == nil }, patience, 20*time.Millisecond)
+	require.NoError(t, r.stop())
+}
+
+// With other shards than before the rows of an open intent would be looked for
+// in the wrong place.
+func TestOpenIntentOfAnotherShard(t *testing.T) {
+	b := kfake(t, 2)
+	b.shards = []*servers.ClickHouseServer{b.server, b.server}
+	b.produce(1, 100)
+	hook, _ := crashAt(StepInserted, 1)
+	require.ErrorIs(t, b.start(hook).wait(), errAbandoned)
+	b.shards = b.shards[:1]
+	b.produce(0, 100)
+	r := b.start(nil)
+	r.wantIll(r.component(1), "put clickhouse.shards")
+	r.wantIll(r.component(1), "1/"+b.server.Database)
+	require.Eventually(t, func() bool { return b.committed(0) == 100 }, patience, 20*time.Millisecond)
+	require.Zero(t, b.committed(1))
+	require.NoError(t, r.stop())
+	b.shards = append(b.shards, b.server)
+	r = b.start(nil)
+	b.wantAll()
+	require.NoError(t, r.stop())
+}
+
+// Whether a group without offsets may begin at the beginning is known when all
+// shards have been asked, or one has rows.
+func TestNewGroupNeedsToKnowAllShards(t *testing.T) {
+	b := kfake(t, 2)
+	away := *b.server
+	away.Address = "127.0.0.1:1"
+	b.shards = []*servers.ClickHouseServer{b.server, &away}
+	b.produce(0, 100)
+	r := b.start(nil)
+	r.wantIll("sink kafka", "shard 1 is away")
+	require.NoError(t, r.stop())
+	require.Equal(t, int64(-1), b.committed(0))
+	// Another sink has begun: one row is enough to know.
+	b.commitRaw(1, 0, "")
+	b.exec("INSERT INTO " + b.table() + " (id) VALUES ('a')")
+	r = b.start(nil)
+	require.Eventually(t, func() bool { return b.committed(0) == 100 }, patience, 20*time.Millisecond)
+	require.NoError(t, r.stop())
+}
