@@ -57,7 +57,8 @@ func TestBackfillInterruptedTwice(t *testing.T) {
 		"objectsPerTransaction: 8", "objectsPerTransaction: 200",
 		"recordsPerTransaction: 500", "recordsPerTransaction: 5000",
 		"batchRows: 500", "batchRows: 5000",
-		"stallTimeout: 2s", "stallTimeout: 60s", // a page of a large folder may take its time
+		// A page of a large folder may take its time.
+		"stallTimeout: 2s", "stallTimeout: 20s", "transactionTimeout: 10s", "transactionTimeout: 30s",
 	).Replace(p.yaml())
 	require.NoError(t, os.WriteFile(p.config, []byte(settings), 0o600))
 	began := time.Now()
