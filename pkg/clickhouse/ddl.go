@@ -44,7 +44,11 @@ func onCluster(cfg config.ClickHouse) string {
 // Print is the DDL as one would paste it: database and tables, each statement
 // ended by a semicolon.
 func Print(cfg config.ClickHouse) string {
-	return DatabaseDDL(cfg) + ";\n\n" + TableDDL(cfg) + ";\n\n" + ObjectsDDL(cfg) + ";\n"
+	text := DatabaseDDL(cfg) + ";\n\n" + TableDDL(cfg) + ";\n\n" + ObjectsDDL(cfg) + ";\n"
+	if cfg.View != "" {
+		text += "\n" + ViewDDL(cfg) + ";\n"
+	}
+	return text
 }
 
 // DatabaseDDL creates the database when it isn't there.

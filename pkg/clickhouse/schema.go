@@ -65,7 +65,12 @@ func Diff(ctx context.Context, conn driver.Conn, cfg config.ClickHouse) ([]Diffe
 			ledger[i].Subject = table + ", " + ledger[i].Subject
 		}
 	}
-	return slices.Concat(differences, rows, ledger), nil
+	// Last: what the table lacks is there when the view is made.
+	view, err := diffView(ctx, conn, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("diff schema: %w", err)
+	}
+	return slices.Concat(differences, rows, ledger, view), nil
 }
 
 // diffTable compares one table with its layout.

@@ -259,7 +259,9 @@ type ClickHouse struct {
 	Database string  `koanf:"database"`
 	Table    string  `koanf:"table"`
 	// ObjectsTable is where the ledger of objects goes.
-	ObjectsTable string        `koanf:"objectsTable"`
+	ObjectsTable string `koanf:"objectsTable"`
+	// View is what people read: each row of the table once. Empty: none.
+	View         string        `koanf:"view"`
 	Username     string        `koanf:"username"`
 	Password     Secret        `koanf:"password"`
 	PasswordFile string        `koanf:"passwordFile"`

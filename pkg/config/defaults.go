@@ -66,6 +66,7 @@ func Default() Config {
 			Database:     "default",
 			Table:        "kubernetes_audit_logs",
 			ObjectsTable: "auditstream_objects",
+			View:         "audit_events",
 			Username:     "default",
 			Compression:  "lz4",
 			DialTimeout:  10 * time.Second,

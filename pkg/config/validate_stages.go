@@ -123,6 +123,13 @@ func (c *checker) clickHouse(h *ClickHouse) {
 			c.problem(one.key, "%q may hold letters, digits and '_' only, and doesn't begin with a digit", one.value)
 		}
 	}
+	switch {
+	case h.View == "":
+	case !tableName.MatchString(h.View):
+		c.problem("clickhouse.view", "%q may hold letters, digits and '_' only, and doesn't begin with a digit", h.View)
+	case h.View == h.Table || h.View == h.ObjectsTable:
+		c.problem("clickhouse.view", "%q is the name of a table", h.View)
+	}
 	if h.Table != "" && h.ObjectsTable == h.Table {
 		c.problem("clickhouse.objectsTable", "%q is clickhouse.table too", h.Table)
 	}

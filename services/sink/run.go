@@ -15,6 +15,7 @@ import (
 // on with the run goes on to the same end.
 type run struct {
 	ID    string `json:"id"`
+	Begin int64  `json:"begin"` // where it began, for who wants to know how much it is
 	Until int64  `json:"until"` // one past the last record
 }
 
@@ -27,6 +28,8 @@ type Range struct{ From, Until int64 }
 // RunState is how far a group is with a run.
 type RunState struct {
 	ID string
+	// Whole are the run's ranges from where they began.
+	Whole map[int32]Range
 	// Partitions are how far each is; From moves towards Until.
 	Partitions map[int32]Range
 	// Open are the partitions with an open intent.
@@ -49,7 +52,7 @@ func (r *RunState) Ended() bool {
 func CommitRun(ctx context.Context, client *kgo.Client, group, topic, id string, partitions map[int32]Range) error {
 	offsets := make(kadm.Offsets)
 	for partition, bounds := range partitions {
-		text, err := metadata{Run: &run{ID: id, Until: bounds.Until}}.encode()
+		text, err := metadata{Run: &run{ID: id, Begin: min(bounds.From, bounds.Until), Until: bounds.Until}}.encode()
 		if err != nil {
 			return err
 		}
@@ -83,11 +86,12 @@ func ReadRun(ctx context.Context, client *kgo.Client, group, topic string) (*Run
 			continue
 		}
 		if state == nil {
-			state = &RunState{ID: m.Run.ID, Partitions: make(map[int32]Range)}
+			state = &RunState{ID: m.Run.ID, Partitions: make(map[int32]Range), Whole: make(map[int32]Range)}
 		}
 		if state.ID != m.Run.ID {
 			return nil, fmt.Errorf("group %s has the runs %s and %s at once", group, state.ID, m.Run.ID)
 		}
+		state.Whole[partition] = Range{From: m.Run.Begin, Until: m.Run.Until}
 		state.Partitions[partition] = Range{From: response.At, Until: m.Run.Until}
 		if m.Intent != nil {
 			state.Open = append(state.Open, partition)

@@ -57,7 +57,7 @@ func TestRunEndsAtItsEnd(t *testing.T) {
 	b.wantIDs(1, 121, 450)
 	state, err := ReadRun(t.Context(), b.client, b.group, b.names.Normalized)
 	require.NoError(t, err)
-	require.Equal(t, &RunState{ID: "first", Partitions: map[int32]Range{0: {450, 450}, 1: {2, 2}}}, state)
+	require.Equal(t, &RunState{ID: "first", Partitions: map[int32]Range{0: {450, 450}, 1: {2, 2}}, Whole: map[int32]Range{0: {120, 450}, 1: {2, 2}}}, state)
 	require.True(t, state.Ended())
 
 	// It has ended, and is not begun again.

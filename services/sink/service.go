@@ -147,7 +147,7 @@ func (s *Service) validate() error {
 	require(c.Backoff > 0, "sink.backoff: must be above zero")
 	_, err := metadata{Topic: "0123456789abcdef0123456789abcdef", Intent: &intent{
 		To: 1<<63 - 1, Records: 1 << 31, Attempt: 1 << 31, Target: s.targetOf(o.ClickHouse), At: 1 << 40,
-	}, Run: &run{ID: "0123456789abcdef0123456789abcdef", Until: 1<<63 - 1}}.encode()
+	}, Run: &run{ID: "0123456789abcdef0123456789abcdef", Begin: 1<<63 - 1, Until: 1<<63 - 1}}.encode()
 	problems = append(problems, err)
 	return errors.Join(problems...)
 }

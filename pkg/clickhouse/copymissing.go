@@ -1,0 +1,145 @@
+package clickhouse
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+)
+
+// copyRows is about how many rows of the table are compared at once: their ids
+// are held in the server's memory.
+const copyRows = 2_000_000
+
+// copyAttempts bounds how often the same rows are copied and found missing
+// again.
+const copyAttempts = 5
+
+// slice is a part of the sorting key: a source's rows received in [from, to).
+type slice struct {
+	source   string
+	from, to uint32
+}
+
+// alive leaves out what the table may remove at any moment.
+const alive = "NOT (sourceTTL > 0 AND receivedAt + toIntervalDay(sourceTTL) <= now())"
+
+// where selects the slice's rows. The workspace is left out on purpose: the
+// other table may have the same row under another one.
+func (c slice) where() string {
+	return fmt.Sprintf("sourceID = %s AND receivedAt >= toDateTime(%d) AND receivedAt < toDateTime(%d)", quoteText(c.source), c.from, c.to)
+}
+
+// CopyMissing copies into the other table each row of the live one whose id it
+// does not have, and returns when there is none left. It goes through the table
+// in slices of its sorting key; progress is told of each. It may be broken off
+// and begun again at any point. id tells this swap's copies from another's.
+func (s *Swap) CopyMissing(ctx context.Context, id string, progress func(slices, of int, copied uint64)) (copied uint64, err error) {
+	slices, err := s.slices(ctx)
+	if err != nil {
+		return 0, err
+	}
+	known, err := knownSettings(ctx, s.conn)
+	if err != nil {
+		return 0, err
+	}
+	for i, part := range slices {
+		count, err := s.copySlice(ctx, id, part, known)
+		copied += count
+		if err != nil {
+			return copied, err
+		}
+		progress(i+1, len(slices), copied)
+	}
+	return copied, nil
+}
+
+// slices cuts the live table, hour by hour, into parts of a bounded size.
+func (s *Swap) slices(ctx context.Context) ([]slice, error) {
+	const hour = 3600
+	rows, err := s.conn.Query(clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"final": 0})),
+		"SELECT sourceID, intDiv(toUInt32(receivedAt), 3600) AS hour, count() FROM "+s.live.String()+" GROUP BY sourceID, hour ORDER BY sourceID, hour")
+	if err != nil {
+		return nil, fmt.Errorf("cut table %s: %w", s.live, err)
+	}
+	var slices []slice
+	var held uint64
+	for rows.Next() {
+		var source string
+		var number uint32
+		var count uint64
+		if err := rows.Scan(&source, &number, &count); err != nil {
+			_ = rows.Close()
+			return nil, fmt.Errorf("cut table %s: %w", s.live, err)
+		}
+		if last := len(slices) - 1; last >= 0 && slices[last].source == source && held+count <= copyRows {
+			slices[last].to = (number + 1) * hour
+			held += count
+			continue
+		}
+		slices = append(slices, slice{source, number * hour, (number + 1) * hour})
+		held = count
+	}
+	if err := closeRows(rows); err != nil {
+		return nil, fmt.Errorf("cut table %s: %w", s.live, err)
+	}
+	return slices, nil
+}
+
+// copySlice copies until nothing is missing. A copy's token says which rows it
+// holds and which time it is that they are missing: a copy that an earlier
+// process began and that is still under way is the same one.
+func (s *Swap) copySlice(ctx context.Context, id string, part slice, known map[string]bool) (copied uint64, err error) {
+	var before string
+	for attempt := 1; ; attempt++ {
+		count, digest, err := s.missing(ctx, part, known)
+		if err != nil || count == 0 {
+			return copied, err
+		}
+		which := fmt.Sprintf("%s %s %d %d %d %x", id, part.source, part.from, part.to, count, digest)
+		if which != before {
+			before, attempt = which, 1
+		}
+		if attempt > copyAttempts {
+			return copied, fmt.Errorf("copy rows of source %s from %s to %s: %d of them stay missing however often they are inserted", part.source, s.live, s.other, count)
+		}
+		settings := settingsOf(proofRequirements, known)
+		settings["async_insert"] = 0
+		settings["max_partitions_per_insert_block"] = 0
+		sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", which, attempt))
+		settings["insert_deduplication_token"] = hex.EncodeToString(sum[:16])
+		statement := fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s FINAL WHERE %s AND id IN (%s)",
+			s.other, columnList(), columnList(), s.live, part.where(), s.missingIDs(part))
+		if err := s.conn.Exec(clickhouse.Context(ctx, clickhouse.WithSettings(settings)), statement); err != nil {
+			return copied, fmt.Errorf("copy rows of source %s from %s to %s: %w", part.source, s.live, s.other, err)
+		}
+		copied += count
+	}
+}
+
+func (s *Swap) missing(ctx context.Context, part slice, known map[string]bool) (count, digest uint64, err error) {
+	query := "SELECT count(), groupBitXor(cityHash64(id)) FROM (" + s.missingIDs(part) + ")"
+	err = s.conn.QueryRow(clickhouse.Context(ctx, clickhouse.WithSettings(settingsOf(proofRequirements, known))), query).Scan(&count, &digest)
+	if err != nil {
+		return 0, 0, fmt.Errorf("compare the ids of source %s in %s and %s: %w", part.source, s.live, s.other, err)
+	}
+	return count, digest, nil
+}
+
+func (s *Swap) missingIDs(part slice) string {
+	return fmt.Sprintf("SELECT DISTINCT id FROM %s WHERE %s AND %s AND id NOT IN (SELECT id FROM %s WHERE %s)",
+		s.live, part.where(), alive, s.other, part.where())
+}
+
+func columnList() string {
+	text := ""
+	for i, column := range columns {
+		if i > 0 {
+			text += ", "
+		}
+		text += Quote(column.Name)
+	}
+	return text
+}
