@@ -128,3 +128,5 @@ PARTITION BY toYYYYMM(receivedAt)
 ORDER BY (workspaceID, sourceID, receivedAt, id)
 TTL receivedAt + toIntervalDay(sourceTTL) DELETE WHERE sourceTTL > 0
 SETTINGS replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800;
+
+CREATE OR REPLACE VIEW `default`.`audit_events` ON CLUSTER `main` AS SELECT * FROM `default`.`kubernetes_audit_logs` FINAL SETTINGS do_not_merge_across_partitions_select_final = 1;
