@@ -120,6 +120,7 @@ To run it against your own Kafka, ClickHouse and S3, write auditstream.yaml, the
 		a.schemaCommand(),
 		a.sourceCommand(),
 		a.backfillCommand(),
+		a.deadLetterCommand(),
 		a.topCommand(),
 		a.configCommand(),
 		a.normalizeCommand(),

@@ -33,7 +33,7 @@ func NewStage(ctx context.Context, stage config.Command, cfg config.Config, opti
 		}
 		task.Run = made.Run
 	case config.CommandEnricher:
-		sources, err := auditSources(cfg.Sources)
+		sources, err := AuditSources(cfg.Sources)
 		if err != nil {
 			return task, err
 		}
@@ -88,7 +88,8 @@ func both(first, second func(context.Context) error) func(context.Context) error
 	}
 }
 
-func auditSources(configured []config.Source) (map[string]*audit.Source, error) {
+// AuditSources are the configured sources as the enricher knows them, by id.
+func AuditSources(configured []config.Source) (map[string]*audit.Source, error) {
 	sources := make(map[string]*audit.Source, len(configured))
 	for i := range configured {
 		source, err := AuditSource(&configured[i])

@@ -46,21 +46,7 @@ func (a *Announcer) ID(bucket, key, etag string) string {
 // can't become so. Only after done(nil) may whatever told of the object be
 // forgotten. It waits while too much is under way.
 func (a *Announcer) Announce(ctx context.Context, found Found, done func(error)) {
-	object := topics.Object{
-		ID:           a.ID(found.Bucket, found.Key, found.ETag),
-		Source:       found.Source,
-		Endpoint:     a.alias,
-		Region:       found.Region,
-		Bucket:       found.Bucket,
-		Key:          found.Key,
-		ETag:         found.ETag,
-		Version:      found.Version,
-		Size:         found.Size,
-		LastModified: found.LastModified,
-		AnnouncedAt:  time.Now().UTC(),
-		Cause:        found.Cause,
-		FromLine:     1,
-	}
+	object := found.object(a.alias)
 	record, err := object.Record(a.topic)
 	if err != nil {
 		done(fmt.Errorf("announce %s: %w", object.URI(), err))
@@ -74,6 +60,25 @@ func (a *Announcer) Announce(ctx context.Context, found Found, done func(error))
 		a.metrics.announced.WithLabelValues(string(found.Cause)).Inc()
 		done(nil)
 	})
+}
+
+// object is what is announced of it.
+func (f *Found) object(alias string) topics.Object {
+	return topics.Object{
+		ID:           identity.ObjectID(alias, f.Bucket, f.Key, f.ETag),
+		Source:       f.Source,
+		Endpoint:     alias,
+		Region:       f.Region,
+		Bucket:       f.Bucket,
+		Key:          f.Key,
+		ETag:         f.ETag,
+		Version:      f.Version,
+		Size:         f.Size,
+		LastModified: f.LastModified,
+		AnnouncedAt:  time.Now().UTC(),
+		Cause:        f.Cause,
+		FromLine:     1,
+	}
 }
 
 // Flush waits until everything announced is durable or has failed.
