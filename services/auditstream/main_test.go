@@ -67,7 +67,7 @@ func TestHelp(t *testing.T) {
 		require.Equal(t, exitOK, got.code, line)
 		require.Empty(t, got.stderr)
 		all.WriteString(strings.TrimSpace("$ auditstream "+line) + " --help\n" + got.stdout + "\n")
-		if len(arguments) == 1 && (line == "topics" || line == "schema" || line == "config") {
+		if len(arguments) == 1 && (line == "topics" || line == "schema" || line == "config" || line == "deadletter") {
 			require.Equal(t, got, command(t, nil, nil, line), "a group alone shows its help")
 		}
 	}

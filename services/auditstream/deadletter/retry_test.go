@@ -48,7 +48,9 @@ func TestLinesBecomeTheirRows(t *testing.T) {
 		w.cfg.ClickHouse.CreateTable = true
 		w.cfg.Sink.BatchAge = 200 * time.Millisecond
 
-		list := func(items string) string { return `{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[` + items + `]}` }
+		list := func(items string) string {
+			return `{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[` + items + `]}`
+		}
 		w.produce(
 			w.line("later", 1, auditEvent("a")),
 			w.line("known", 2, list(auditEvent("b0")+`,{"wrapped":`+auditEvent("b1")+`},`+auditEvent("b2"))),
@@ -121,7 +123,7 @@ func TestLinesBecomeTheirRows(t *testing.T) {
 
 		defer w.stage(config.CommandSink)()
 		require.Eventually(t, func() bool {
-			connection := engine.Connect(t)
+			connection := connectTo(t, engine)
 			defer connection.Close()
 			result, err := connection.Query(t.Context(), "SELECT id FROM kubernetes_audit_logs")
 			if err != nil {
@@ -288,7 +290,8 @@ func TestFilters(t *testing.T) {
 		"before": {deadletter.Filter{Until: time.Now().Add(-time.Hour)}, nil},
 	} {
 		var got []deadletter.Position
-		require.NoError(t, w.reader().Each(t.Context(), test.filter, func(l *deadletter.Letter) error {
+		reader := w.reader()
+		require.NoError(t, reader.Each(t.Context(), test.filter, func(l *deadletter.Letter) error {
 			got = append(got, l.Position)
 			return nil
 		}), name)

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/prometheus/client_golang/prometheus"
@@ -143,9 +145,10 @@ func (w *world) rows(count int) map[string]event.Row {
 // letters waits for the dead letters that filter chooses.
 func (w *world) letters(count int, filter deadletter.Filter) (letters []*deadletter.Letter) {
 	w.t.Helper()
+	reader := w.reader()
 	require.Eventually(w.t, func() bool {
 		letters = nil
-		require.NoError(w.t, w.reader().Each(w.t.Context(), filter, func(letter *deadletter.Letter) error {
+		require.NoError(w.t, reader.Each(w.t.Context(), filter, func(letter *deadletter.Letter) error {
 			letters = append(letters, letter)
 			return nil
 		}))
@@ -206,4 +209,14 @@ func (w *world) announce(objects ...topics.Object) {
 		require.NoError(w.t, err)
 		w.produce(record)
 	}
+}
+
+func connectTo(t *testing.T, engine *servers.ClickHouseServer) driver.Conn {
+	t.Helper()
+	connection, err := clickhouse.Open(&clickhouse.Options{
+		Addr: []string{engine.Address},
+		Auth: clickhouse.Auth{Database: engine.Database, Username: engine.Username, Password: engine.Password},
+	})
+	require.NoError(t, err)
+	return connection
 }
