@@ -114,13 +114,19 @@ func (x *explanation) timeOrigin() string {
 	}{
 		{"time", func(r *record) string { return r.w.time }},
 		{"date", func(r *record) string { return r.w.date }},
-		{"@timestamp", func(r *record) string { return r.w.arrived }},
-		{"timestamp", func(r *record) string { return r.e.timestamp }},
 	} {
 		for level := n.at; level >= 0; level-- {
 			if _, ok := parseTime(clock.of(n.levels[level])); ok {
 				return n.pathOf(level) + clock.name
 			}
+		}
+	}
+	for level := n.at; level >= 0; level-- {
+		if _, ok := parseTime(n.levels[level].w.arrived); ok {
+			return n.pathOf(level) + "@timestamp"
+		}
+		if _, ok := parseTime(n.levels[level].e.timestamp); ok {
+			return n.pathOf(level) + "timestamp"
 		}
 	}
 	return "receivedAt"

@@ -62,7 +62,7 @@ one of them. Then prints what a security engineer would ask the table.
 
     auditstream demo
     auditstream demo --events 1000000 --seed 7
-    auditstream demo --data ~/audit-logs     # your own files, NDJSON, also gzip
+    auditstream demo --data ~/audit-logs     # your own files, as a source has them
 
 Nothing outside the folder is touched; it is removed in the end unless --keep.
 Exit code 0 when everything is there once, 1 otherwise.`,

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -15,12 +14,12 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/klauspost/compress/gzip"
 
 	"github.com/auditstream/auditstream/pkg/audit"
 	"github.com/auditstream/auditstream/pkg/event"
 	"github.com/auditstream/auditstream/pkg/generate"
 	"github.com/auditstream/auditstream/pkg/identity"
+	"github.com/auditstream/auditstream/services/fetcher/split"
 )
 
 // Of the generated lines so many are bad, and so many objects.
@@ -83,7 +82,7 @@ func (d *demo) writeGenerated(ctx context.Context) error {
 // writeData puts the user's own files into the bucket. A file that can't be
 // read is told and left out.
 func (d *demo) writeData(ctx context.Context) error {
-	reader := dataReader{normalizer: audit.NewNormalizer(nil), lineLimit: int64(d.cfg.Topics.LineLimit)}
+	reader := dataReader{normalizer: audit.NewNormalizer(nil), limits: readLimits(&d.cfg)}
 	var files, bytesRead int64
 	err := filepath.WalkDir(d.data, func(path string, entry fs.DirEntry, err error) error {
 		switch {
@@ -173,76 +172,36 @@ func (d *demo) expect(id string, object *expectedObject) {
 // dataReader finds out, from a file's own lines, what must become of each.
 type dataReader struct {
 	normalizer *audit.Normalizer
-	lineLimit  int64
-	line       []byte
+	limits     split.Limits
 	events     []int
 }
 
 func (r *dataReader) read(file io.Reader, object *expectedObject) error {
-	buffered := bufio.NewReaderSize(file, 1<<20)
-	lines := buffered
-	compressed := false
-	if magic, _ := buffered.Peek(2); len(magic) == 2 && magic[0] == 0x1f && magic[1] == 0x8b {
-		decompressor, err := gzip.NewReader(buffered)
-		if err != nil {
-			object.unreadable = true
-			return nil //nolint:nilerr // an object that can't be read is what there is to say
-		}
-		compressed = true
-		lines = bufio.NewReaderSize(decompressor, 1<<20)
-	}
+	lines := split.NewReader(file, r.limits)
+	defer lines.Close()
 	for {
-		length, err := r.next(lines)
-		if length < 0 || err != nil {
-			var unread *fs.PathError
-			switch {
-			case length < 0 && err == nil:
-				return nil
-			case compressed && !errors.As(err, &unread):
-				object.unreadable = true
-				return nil
-			}
-			return err
-		}
-		if length > r.lineLimit {
-			object.lines = append(object.lines, outcomeDead)
-		} else {
-			r.judge(object)
-		}
-	}
-}
-
-// next reads a line into r.line, of one over the limit no more than that, and
-// returns its length; -1 at the end.
-func (r *dataReader) next(lines *bufio.Reader) (int64, error) {
-	r.line = r.line[:0]
-	length := int64(0)
-	for {
-		part, err := lines.ReadSlice('\n')
-		length += int64(len(part))
-		if length <= r.lineLimit+2 {
-			r.line = append(r.line, part...)
-		}
+		line, err := lines.Next()
+		var unread *fs.PathError
 		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-			continue
-		case errors.Is(err, io.EOF) && length == 0:
-			return -1, nil
-		case err != nil && !errors.Is(err, io.EOF):
-			return length, err
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.As(err, &unread):
+			return err
+		case err != nil:
+			object.unreadable = true
+			return nil
+		case line.TooLong:
+			object.lines = append(object.lines, outcomeDead)
+		default:
+			r.judge(object, line)
 		}
-		trimmed := bytes.TrimSuffix(bytes.TrimSuffix(r.line, []byte("\n")), []byte("\r"))
-		length -= int64(len(r.line) - len(trimmed))
-		r.line = trimmed
-		return length, nil
 	}
 }
 
 // judge asks the normalizer what the line is.
-func (r *dataReader) judge(object *expectedObject) {
-	line := int64(len(object.lines)) + 1
+func (r *dataReader) judge(object *expectedObject, line split.Line) {
 	r.events = r.events[:0]
-	result := r.normalizer.Normalize(&audit.Source{}, audit.Line{Bytes: r.line, ObjectID: strings.Repeat("0", identity.ObjectIDLength), Number: line},
+	result := r.normalizer.Normalize(&audit.Source{}, audit.Line{Bytes: line.Text, ObjectID: strings.Repeat("0", identity.ObjectIDLength), Number: line.Number},
 		func(row *event.Row) {
 			// The normalizer's own ids always parse.
 			_, _, position, _ := identity.ParseRowID(row.ID)
@@ -273,6 +232,6 @@ func (r *dataReader) judge(object *expectedObject) {
 		if object.several == nil {
 			object.several = make(map[int64][]outcome)
 		}
-		object.several[line] = events
+		object.several[line.Number] = events
 	}
 }

@@ -7,10 +7,12 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
 
 	"github.com/auditstream/auditstream/pkg/audit"
 	"github.com/auditstream/auditstream/pkg/identity"
+	"github.com/auditstream/auditstream/services/fetcher/split"
 )
 
 const demoEvent = `{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"1","stage":"ResponseComplete","requestURI":"/version","verb":"get"}`
@@ -19,7 +21,7 @@ const demoEvent = `{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metad
 func demoObject(t *testing.T) *expectedObject {
 	t.Helper()
 	object := &expectedObject{key: "data/a"}
-	reader := dataReader{normalizer: audit.NewNormalizer(nil), lineLimit: 10_000}
+	reader := dataReader{normalizer: audit.NewNormalizer(nil), limits: split.Limits{Line: 10_000}}
 	text := strings.Join([]string{
 		demoEvent, "  \r", "{cut", `{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[` + demoEvent + `,` + demoEvent + `]}`, demoEvent,
 	}, "\n")
@@ -42,6 +44,11 @@ func TestDemoReadsFilesAsTheyAre(t *testing.T) {
 		require.NoError(t, w.Close())
 		return packed.Bytes()
 	}
+	zstandard := func(text string) []byte {
+		encoder, err := zstd.NewWriter(nil)
+		require.NoError(t, err)
+		return encoder.EncodeAll([]byte(text), nil)
+	}
 	long := strings.Repeat("x", 5000)
 	for name, test := range map[string]struct {
 		content    []byte
@@ -55,11 +62,15 @@ func TestDemoReadsFilesAsTheyAre(t *testing.T) {
 		"gzip":           {pack(demoEvent + "\n" + demoEvent + "\n"), []outcome{outcomeRow, outcomeRow}, false},
 		"two members":    {append(pack(demoEvent+"\n"), pack(demoEvent+"\n")...), []outcome{outcomeRow, outcomeRow}, false},
 		"garbage inside": {[]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff\x07garbage"), nil, true},
-		"only magic":     {[]byte("\x1f\x8b"), nil, true},
+		"only magic":     {[]byte("\x1f\x8b"), []outcome{outcomeDead}, false},
+		"zstd":           {zstandard(demoEvent + "\n" + demoEvent), []outcome{outcomeRow, outcomeRow}, false},
+		"zstd, cut":      {zstandard(demoEvent)[:20], nil, true},
+		"a list":         {[]byte("[" + demoEvent + ",\n 1, " + demoEvent + "]"), []outcome{outcomeRow, outcomeDead, outcomeRow}, false},
+		"pretty-printed": {[]byte(strings.ReplaceAll(demoEvent+demoEvent, ",", ",\n")), []outcome{outcomeRow, outcomeRow}, false},
 		"cut":            {pack(demoEvent + "\n")[:40], nil, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			reader := dataReader{normalizer: audit.NewNormalizer(nil), lineLimit: 1000}
+			reader := dataReader{normalizer: audit.NewNormalizer(nil), limits: split.Limits{Line: 1000}}
 			object := &expectedObject{}
 			require.NoError(t, reader.read(bytes.NewReader(test.content), object))
 			require.Equal(t, test.want, object.lines)

@@ -20,6 +20,7 @@ import (
 	"github.com/auditstream/auditstream/pkg/telemetry"
 	"github.com/auditstream/auditstream/services/auditstream/offline"
 	"github.com/auditstream/auditstream/services/auditstream/stack"
+	"github.com/auditstream/auditstream/services/fetcher/split"
 )
 
 const standardInput = "-"
@@ -34,16 +35,18 @@ func (a *application) normalizeCommand() *cobra.Command {
 	var flags normalizeFlags
 	command := &cobra.Command{
 		Use:     "normalize [FILE…]",
-		Short:   "Normalize audit logs offline: NDJSON in, rows as JSON lines out",
+		Short:   "Normalize audit logs offline: logs in, rows as JSON lines out",
 		GroupID: groupPrepare,
-		Long: `Reads audit logs, a JSON event a line, plain or gzip (told by content), from the
-files or standard input, and writes each event's 69 columns as a JSON line to
-standard output: what the table would hold, keys in the order of the columns.
+		Long: `Reads audit logs from the files or standard input as the pipeline reads objects:
+plain, gzip, zstd, bzip2, lz4 or snappy (told by content); a JSON event a line, or
+pretty-printed, back to back, or in a list. Each event's 69 columns are written as
+a JSON line to standard output: what the table would hold, keys in their order.
 
-A rejected line goes to standard error as FILE:LINE: REASON: DETAIL, and the exit
-code is 1 when there was any. Needs nothing; with a configuration file the source
-gives workspace, tags, trusted proxies and so on. A row's id depends on the
-file's name and is not the one it has in a table.
+A rejected line goes to standard error as FILE:LINE: REASON: DETAIL, with the
+number that its dead letter would have, and the exit code is 1 when there was any.
+Needs nothing; with a configuration file the source gives workspace, tags, trusted
+proxies and so on. A row's id depends on the file's name and is not the one it has
+in a table.
 
     auditstream normalize audit.log
     zcat /var/log/kubernetes/audit*.gz | auditstream normalize | jq .eventName
@@ -93,7 +96,7 @@ func (a *application) normalize(ctx context.Context, flags normalizeFlags, files
 		}
 	}
 	options := offline.Options{
-		Source: source, LineLimit: int(cfg.Topics.LineLimit), Rows: a.stdout, Rejections: a.stderr,
+		Source: source, Limits: readLimits(&cfg), Rows: a.stdout, Rejections: a.stderr,
 		Explain: flags.explain,
 	}
 	if geoIP := cfg.Enricher.GeoIP; geoIP.Directory != "" || len(geoIP.Files) > 0 {
@@ -157,6 +160,15 @@ func silentIf(failed bool) error {
 
 func flagProblem(flag, format string, args ...any) error {
 	return &config.ProblemsError{Problems: []config.Problem{{Key: flag, Text: fmt.Sprintf(format, args...)}}}
+}
+
+// readLimits are the fetcher's.
+func readLimits(cfg *config.Config) split.Limits {
+	return split.Limits{
+		Line:      int(cfg.Topics.LineLimit),
+		Size:      int64(cfg.Fetcher.MaxObjectSize),
+		Expansion: int64(cfg.Fetcher.MaxExpansion),
+	}
 }
 
 func (a *application) normalizeFile(ctx context.Context, normalizer *offline.Normalizer, file string, receivedAt time.Time) error {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
 
 	"github.com/auditstream/auditstream/pkg/clickhouse"
@@ -86,7 +87,36 @@ func TestNormalizeReadsGzipByContent(t *testing.T) {
 
 	cut := command(t, nil, bytes.NewReader(compressed[:len(compressed)-20]), "normalize", receivedAt)
 	require.Equal(t, exitFailure, cut.code)
-	require.Contains(t, cut.stderr, ": object-corrupt: gzip: unexpected EOF")
+	require.Regexp(t, `stdin:\d+: object-corrupt: .*in the middle of its compressed data`, cut.stderr)
+}
+
+// However the same events are written, their rows differ by nothing but what is
+// between and around them.
+func TestNormalizeReadsWhatThePipelineReads(t *testing.T) {
+	event := func(id string) string {
+		return `{"kind":"Event","auditID":"` + id + `","stage":"ResponseComplete","verb":"get","requestURI":"/healthz"}`
+	}
+	var packed bytes.Buffer
+	encoder, err := zstd.NewWriter(&packed)
+	require.NoError(t, err)
+	_, err = encoder.Write([]byte(event("a") + "\n" + event("b")))
+	require.NoError(t, err)
+	require.NoError(t, encoder.Close())
+	want := command(t, nil, strings.NewReader(event("a")+"\n"+event("b")), "normalize", receivedAt)
+	require.Equal(t, 2, strings.Count(want.stdout, "\n"))
+	for name, input := range map[string]string{
+		"zstd":         packed.String(),
+		"a list":       "[" + event("a") + ",\n" + event("b") + "]",
+		"back to back": event("a") + event("b"),
+		"records":      `{"Records":[` + event("a") + "," + event("b") + "]}",
+	} {
+		got := command(t, nil, strings.NewReader(input), "normalize", receivedAt)
+		if name == "back to back" { // one line of several events: their ids say so
+			require.Equal(t, 2, strings.Count(got.stdout, "\n"), name)
+			continue
+		}
+		require.Equal(t, want, got, name)
+	}
 }
 
 func TestNormalizeLines(t *testing.T) {

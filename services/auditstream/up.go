@@ -93,7 +93,7 @@ auditstream is up. ctrl-C ends it{{if or .OwnKafka .OwnS3 .OwnCH}}; its data sta
   Admin       http://{{.Admin.Address}}/metrics, /healthz, /readyz, /debug/pprof
 {{- end}}
 {{if .OwnS3}}
-Put a file of audit logs (JSON lines, plain or .gz) into the bucket:
+Put a file of audit logs (plain or compressed) into the bucket:
 
   curl --aws-sigv4 aws:amz:{{.S3.Region}}:s3 --user {{.S3.AccessKeyID}}:{{.S3.SecretAccessKey.Reveal}} \
     -H 'x-amz-content-sha256: UNSIGNED-PAYLOAD' -T audit.log {{.S3.Endpoint}}/{{.Bucket}}/{{.Prefix}}audit.log

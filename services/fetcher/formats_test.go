@@ -3,7 +3,9 @@ package fetcher_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -225,4 +227,60 @@ func TestLinesOfAnObject(t *testing.T) {
 		members: "g0 1-5 complete, skip blank[[2 3]]",
 		id:      "deadletter line-too-long[[2 2]], g0 1-3 complete",
 	})
+}
+
+// What a Reader says of an object's bytes is what the fetcher makes of the
+// object: the same lines with the same numbers, and where it breaks off.
+func TestReaderIsTheFetcher(t *testing.T) {
+	w := newWorld(t)
+	list := events("list", 500, 200)
+	broken := strings.Join(list[:100], ",\n") + ",\n{]\n" + strings.Join(list[100:], ",")
+	contents := map[string][]byte{
+		"lines":     []byte(numbered("lines", 2000, 150) + "\r\n \r\nlast"),
+		"list":      []byte("[" + strings.Join(list, ", ") + "]"),
+		"broken":    []byte("\xef\xbb\xbf[" + broken + "]"),
+		"records":   zip(`{"records":[` + strings.Join(list, ",") + "]}"),
+		"pretty":    compressors["zstd"](t, indented(t, list[0])+indented(t, list[1])),
+		"members":   append(zip("a\nb"), zip("c\nd\n")...),
+		"cut":       zip(noise(400_000))[:200_000],
+		"long":      []byte("a\n" + strings.Repeat("x", 1<<20) + "\nb\n"),
+		"cut.zst":   compressors["zstd"](t, noise(400_000))[:200_000],
+		"oversized": compressors["zstd"](t, strings.Repeat(strings.Repeat("x", 99)+"\n", 300_000)),
+		"empty":     nil,
+	}
+	want, letters := make(expected), make(map[string]string)
+	options := w.options()
+	for name, content := range contents {
+		object := w.put("logs/"+name, content)
+		lines := split.NewReader(bytes.NewReader(content), split.Limits{
+			Line: int(options.Topics.LineLimit), Size: int64(options.Config.MaxObjectSize), Expansion: int64(options.Config.MaxExpansion),
+		})
+		last := int64(0)
+		for {
+			line, err := lines.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				letters[fmt.Sprint(object, " ", last)] = string(split.ReasonOf(err))
+				break
+			}
+			last = line.Number
+			switch {
+			case line.TooLong:
+				letters[fmt.Sprint(object, " ", last)] = string(topics.ReasonLineTooLong)
+			case len(bytes.TrimSpace(line.Text)) > 0:
+				want[identity.RowID(object, line.Number, 0)] = string(line.Text)
+			}
+		}
+		lines.Close()
+	}
+	w.start(nil)
+	w.requireRaw(want)
+	require.NotEmpty(t, letters)
+	got := make(map[string]string)
+	for _, letter := range w.deadLetters(len(letters)) {
+		got[fmt.Sprint(letter.Object, " ", letter.Line)] = string(letter.Reason)
+	}
+	require.Equal(t, letters, got)
 }

@@ -148,33 +148,41 @@ func (s *stream) open(life context.Context, store objectStore, ref objectstore.R
 	if err != nil {
 		return err
 	}
-	s.body = &countedBody{Body: body}
 	s.receivedAt = body.LastModified.UnixMilli()
-	s.buffer = buffers.Get().(*bufio.Reader) //nolint:forcetypeassert // it holds nothing else
-	s.buffer.Reset(s.body)
-	s.content, s.discard = &bounded{Reader: s.buffer, bounds: most}, fromByte
-
-	magic, err := s.buffer.Peek(longestMagic)
-	if err != nil && err != io.EOF {
+	plain, err := s.decompress(body, most)
+	s.discard = fromByte
+	if err != nil || !plain || fromByte < worthRange {
 		return err
-	}
-	for _, form := range compressions {
-		if form.magic(magic) {
-			s.content.Reader, s.release, err = form.reader(s.buffer)
-			s.content.stored = func() int64 { return s.body.bytes.Load() - int64(s.buffer.Buffered()) }
-			return s.explain(err)
-		}
-	}
-	if fromByte < worthRange {
-		return nil
 	}
 	_ = body.Close() // only its first bytes were wanted
 	if body, err = store.Open(life, ref, fromByte); err != nil {
 		return err
 	}
-	s.body.Body, s.discard, s.content.given = body, 0, fromByte
+	s.body.ReadCloser, s.discard, s.content.given = body, 0, fromByte
 	s.buffer.Reset(s.body)
 	return nil
+}
+
+// decompress makes the stored bytes the stream's content, decompressed when they
+// are compressed.
+func (s *stream) decompress(stored io.ReadCloser, most bounds) (plain bool, err error) {
+	s.body = &countedBody{ReadCloser: stored}
+	s.buffer = buffers.Get().(*bufio.Reader) //nolint:forcetypeassert // it holds nothing else
+	s.buffer.Reset(s.body)
+	s.content = &bounded{Reader: s.buffer, bounds: most}
+
+	magic, err := s.buffer.Peek(longestMagic)
+	if err != nil && err != io.EOF {
+		return false, err
+	}
+	for _, form := range compressions {
+		if form.magic(magic) {
+			s.content.Reader, s.release, err = form.reader(s.buffer)
+			s.content.stored = func() int64 { return s.body.bytes.Load() - int64(s.buffer.Buffered()) }
+			return false, s.explain(err)
+		}
+	}
+	return true, nil
 }
 
 // storedSince is how many stored bytes came since it was asked last.
@@ -266,13 +274,13 @@ func (s *stream) close() {
 // countedBody counts the stored bytes and keeps the store's error, which a
 // decompressor might hide.
 type countedBody struct {
-	*objectstore.Body
+	io.ReadCloser
 	bytes atomic.Int64
 	err   error // to look at once Read has given it on
 }
 
 func (b *countedBody) Read(p []byte) (int, error) {
-	n, err := b.Body.Read(p)
+	n, err := b.ReadCloser.Read(p)
 	b.bytes.Add(int64(n))
 	if err != nil {
 		b.err = err
