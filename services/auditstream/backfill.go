@@ -19,7 +19,7 @@ import (
 
 func (a *application) backfillCommand() *cobra.Command {
 	var source, prefix, since, until, file string
-	var dryRun bool
+	var dryRun, again bool
 	command := &cobra.Command{
 		Use:     "backfill",
 		Short:   "Announce the objects that a bucket holds already",
@@ -27,6 +27,8 @@ func (a *application) backfillCommand() *cobra.Command {
 		Long: `Lists a source's bucket, many parts of it at once, and announces in the topic
 objects what S3 received within a time, for the fetcher to fetch. An object that
 a notification or listing announces too is fetched once, whichever came first.
+What the ledger in ClickHouse, if one is configured, knows to be fetched as a
+whole is left out; --again announces it all the same.
 
 Interrupted and run again with the same flags, it goes on where it was: how far
 it has come is kept in a file, which is removed in the end.
@@ -61,7 +63,7 @@ kafka.brokers, and the object store.
 			return a.backfill(command.Context(), fetcher.BackfillOptions{
 				Config: cfg, Source: source, Prefix: prefix, Since: from, Until: to, Asked: since + " " + until,
 				DryRun: dryRun, File: file,
-			})
+			}, again)
 		},
 	}
 	flags := command.Flags()
@@ -70,6 +72,7 @@ kafka.brokers, and the object store.
 	flags.StringVar(&since, "since", "", "only objects that S3 received since then")
 	flags.StringVar(&until, "until", "", "only objects that S3 received before then")
 	flags.StringVar(&file, "progress", "", "file that keeps the progress (default: ./backfill-<source>.json)")
+	flags.BoolVar(&again, "again", false, "announce also what the ledger knows to be fetched as a whole")
 	flags.BoolVar(&dryRun, "dry-run", false, "count what would be announced, and announce nothing")
 	return command
 }
@@ -99,8 +102,16 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 	return now.Add(-duration).UTC().Truncate(time.Second), nil
 }
 
-func (a *application) backfill(ctx context.Context, opts fetcher.BackfillOptions) error {
+func (a *application) backfill(ctx context.Context, opts fetcher.BackfillOptions, again bool) (err error) {
 	opts.Log = telemetry.NewLogger(a.stderr, opts.Config.Log)
+	if opts.Config.ClickHouse.Named() && !again {
+		ledger, openErr := openLedger(opts.Config.ClickHouse, opts.Source, opts.Log)
+		if openErr != nil {
+			return openErr
+		}
+		defer func() { err = errors.Join(err, ledger.close()) }()
+		opts.Ledger = ledger
+	}
 	begun := time.Now()
 	opts.OnProgress = func(totals backfill.Totals, done, of int) {
 		a.complain("%s  %d of %d parts, %s\n", time.Since(begun).Round(time.Second), done, of, inWords(totals))
@@ -124,6 +135,6 @@ func (a *application) backfill(ctx context.Context, opts fetcher.BackfillOptions
 }
 
 func inWords(t backfill.Totals) string {
-	return fmt.Sprintf("listed %d, announced %d (%.1f MB), outside the time %d, skipped %d",
-		t.Listed, t.Announced, float64(t.Bytes)/1e6, t.Outside, t.Skipped)
+	return fmt.Sprintf("listed %d, announced %d (%.1f MB), complete already %d, outside the time %d, skipped %d",
+		t.Listed, t.Announced, float64(t.Bytes)/1e6, t.Complete, t.Outside, t.Skipped)
 }

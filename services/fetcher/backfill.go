@@ -26,7 +26,8 @@ type BackfillOptions struct {
 	Since, Until time.Time
 	Asked        string // how the times were asked for; ages grow from run to run
 	DryRun       bool
-	File         string // keeps the progress
+	Ledger       backfill.Ledger // nil: is not asked
+	File         string          // keeps the progress
 	OnProgress   func(totals backfill.Totals, ranges, of int)
 	Log          *slog.Logger
 }
@@ -67,7 +68,7 @@ func Backfill(ctx context.Context, opts BackfillOptions) (backfill.Totals, error
 			Source: source.ID, Store: store.Alias(), Bucket: source.Bucket, Prefix: opts.Prefix,
 			Since: opts.Since.UTC(), Until: opts.Until.UTC(), Asked: opts.Asked,
 		},
-		Selects: source.Selector(), Lister: store, File: opts.File, OnProgress: opts.OnProgress,
+		Selects: source.Selector(), Lister: store, Ledger: opts.Ledger, File: opts.File, OnProgress: opts.OnProgress,
 	}
 	if !opts.DryRun {
 		client, err := backfillClient(opts)

@@ -100,15 +100,25 @@ func TestBackfillInterruptedTwice(t *testing.T) {
 	require.Greater(t, second, first)
 	require.Less(t, second, int64(objects))
 
-	require.Contains(t, p.run(t, "backfill", "--source", "cluster-1", "--progress", progress), fmt.Sprintf("announced %d ", objects))
+	// What was fetched meanwhile may be known to the ledger already.
+	require.Contains(t, p.run(t, "backfill", "--source", "cluster-1", "--progress", progress), fmt.Sprintf("\nlisted %d, ", objects))
 	require.NoFileExists(t, progress)
 	t.Logf("at the end after %d announcements, %s after the first began", announcedBy(t, p), time.Since(began).Round(time.Second))
-	p.run(t, "backfill", "--source", "cluster-1", "--progress", progress) // overlaps with all of it
+	p.run(t, "backfill", "--source", "cluster-1", "--progress", progress, "--again") // overlaps with all of it
 
 	deadline := max(3*time.Minute, time.Duration(objects)*10*time.Millisecond)
 	eventually(t, deadline, "every line has come through", func() bool { return p.rows(t) >= int64(len(want)) && p.idle(t) })
 	compareSets(t, "rows", want, p.rowIDs(t))
 	require.Empty(t, p.deadLetterIDs(t))
+
+	// The ledger knows all of it.
+	announced := announcedBy(t, p)
+	require.GreaterOrEqual(t, announced, int64(2*objects))
+	eventually(t, time.Minute, "the ledger has every object", func() bool {
+		return strings.Contains(p.run(t, "backfill", "--source", "cluster-1", "--dry-run"), fmt.Sprintf("announced 0 (0.0 MB), complete already %d,", objects))
+	})
+	p.run(t, "backfill", "--source", "cluster-1", "--progress", progress)
+	require.Equal(t, announced, announcedBy(t, p))
 	t.Logf("%d lines of %d objects are rows, each once, %s after the first backfill began", len(want), objects, time.Since(began).Round(time.Second))
 }
 

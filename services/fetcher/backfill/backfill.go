@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/auditstream/auditstream/pkg/identity"
 	"github.com/auditstream/auditstream/pkg/objectstore"
 	"github.com/auditstream/auditstream/services/fetcher/intake"
 	"github.com/auditstream/auditstream/topics"
@@ -43,18 +44,27 @@ type Announcer interface {
 	Announce(ctx context.Context, found intake.Found, done func(error))
 }
 
+// Ledger knows which objects were fetched as a whole.
+type Ledger interface {
+	// Complete gives those of the ids; the store received their objects from
+	// since to until.
+	Complete(ctx context.Context, ids []string, since, until time.Time) ([]string, error)
+}
+
 // Totals of a listing.
 type Totals struct {
 	Listed    int64 `json:"listed"`
 	Announced int64 `json:"announced"`
-	Bytes     int64 `json:"bytes"`   // stored, of those announced
-	Skipped   int64 `json:"skipped"` // empty, directories, and those not of the source
-	Outside   int64 `json:"outside"` // of the time
+	Complete  int64 `json:"complete"` // by the ledger, and so not announced
+	Bytes     int64 `json:"bytes"`    // stored, of those announced
+	Skipped   int64 `json:"skipped"`  // empty, directories, and those not of the source
+	Outside   int64 `json:"outside"`  // of the time
 }
 
 func (t *Totals) add(other Totals) {
 	t.Listed += other.Listed
 	t.Announced += other.Announced
+	t.Complete += other.Complete
 	t.Bytes += other.Bytes
 	t.Skipped += other.Skipped
 	t.Outside += other.Outside
@@ -66,6 +76,7 @@ type Options struct {
 	Selects   func(key string) bool // whether a key is the source's
 	Lister    Lister
 	Announcer Announcer // nil: nothing is announced, and no progress kept (a dry run)
+	Ledger    Ledger    // nil: is not asked
 	// File keeps the progress. It is removed when all is announced.
 	File string
 	// OnProgress is told once in a while how far it is.
@@ -178,15 +189,15 @@ func (b *backfill) list(ctx context.Context, i int) error {
 	part := b.progress.Ranges[i]
 	b.mu.Unlock()
 
-	under := &underWay{}
-	var totals Totals // of the stretch
+	var totals Totals               // of the stretch
+	var chosen []objectstore.Listed // of it
 	last := part.from()
 	pass := func(done bool) error {
-		if err := under.wait(); err != nil {
+		if err := b.announce(ctx, chosen, &totals); err != nil {
 			return err
 		}
 		err := b.pass(i, last, totals, done)
-		totals = Totals{}
+		totals, chosen = Totals{}, chosen[:0]
 		return err
 	}
 	err := b.Lister.List(ctx, b.Job.Bucket, b.Job.Prefix, part.from(), func(listed objectstore.Listed) error {
@@ -198,7 +209,9 @@ func (b *backfill) list(ctx context.Context, i int) error {
 		}
 		last = listed.Key
 		totals.Listed++
-		b.take(ctx, &listed, &totals, under)
+		if b.chooses(&listed, &totals) {
+			chosen = append(chosen, listed)
+		}
 		if totals.Listed == stretch {
 			if err := pass(false); err != nil {
 				return err
@@ -207,33 +220,81 @@ func (b *backfill) list(ctx context.Context, i int) error {
 		return ctx.Err()
 	})
 	if err != nil && !errors.Is(err, errEndOfRange) {
-		// What is under way is told about itself, and listed again.
-		return errors.Join(err, under.wait())
+		return err // what was chosen since the last stretch is listed again
 	}
 	return pass(true)
 }
 
-// take announces an object, or counts why not.
-func (b *backfill) take(ctx context.Context, listed *objectstore.Listed, totals *Totals, under *underWay) {
+// chooses tells whether an object is to be announced, or counts why not.
+func (b *backfill) chooses(listed *objectstore.Listed, totals *Totals) bool {
 	switch {
 	case !b.Selects(listed.Key) || intake.ReasonToSkip(listed.Key, listed.Size) != "":
 		totals.Skipped++
-		return
+		return false
 	case listed.LastModified.Before(b.Job.Since),
 		!b.Job.Until.IsZero() && !listed.LastModified.Before(b.Job.Until):
 		totals.Outside++
-		return
+		return false
 	}
-	totals.Announced++
-	totals.Bytes += listed.Size
-	if b.Announcer == nil {
-		return
+	return true
+}
+
+// announce announces the objects of a stretch, but for those that the ledger
+// knows to be complete, and waits until that is durable.
+func (b *backfill) announce(ctx context.Context, chosen []objectstore.Listed, totals *Totals) error {
+	complete, err := b.complete(ctx, chosen)
+	if err != nil {
+		return err
 	}
-	under.group.Add(1)
-	b.Announcer.Announce(ctx, intake.Found{
-		Source: b.Job.Source, Bucket: b.Job.Bucket, Key: listed.Key, ETag: listed.ETag, Size: listed.Size,
-		LastModified: listed.LastModified, Cause: topics.CauseBackfill,
-	}, under.done)
+	under := &underWay{}
+	for i := range chosen {
+		listed := &chosen[i]
+		if complete[b.id(listed)] {
+			totals.Complete++
+			continue
+		}
+		totals.Announced++
+		totals.Bytes += listed.Size
+		if b.Announcer == nil {
+			continue
+		}
+		under.group.Add(1)
+		b.Announcer.Announce(ctx, intake.Found{
+			Source: b.Job.Source, Bucket: b.Job.Bucket, Key: listed.Key, ETag: listed.ETag, Size: listed.Size,
+			LastModified: listed.LastModified, Cause: topics.CauseBackfill,
+		}, under.done)
+	}
+	return under.wait()
+}
+
+func (b *backfill) id(listed *objectstore.Listed) string {
+	return identity.ObjectID(b.Job.Store, b.Job.Bucket, listed.Key, listed.ETag)
+}
+
+// complete are the ids that the ledger knows.
+func (b *backfill) complete(ctx context.Context, chosen []objectstore.Listed) (map[string]bool, error) {
+	if b.Ledger == nil || len(chosen) == 0 {
+		return nil, nil
+	}
+	ids := make([]string, len(chosen))
+	since, until := chosen[0].LastModified, chosen[0].LastModified
+	for i := range chosen {
+		ids[i] = b.id(&chosen[i])
+		if at := chosen[i].LastModified; at.Before(since) {
+			since = at
+		} else if at.After(until) {
+			until = at
+		}
+	}
+	found, err := b.Ledger.Complete(ctx, ids, since, until)
+	if err != nil {
+		return nil, err
+	}
+	complete := make(map[string]bool, len(found))
+	for _, id := range found {
+		complete[id] = true
+	}
+	return complete, nil
 }
 
 // pass notes that a range is announced up to a key.

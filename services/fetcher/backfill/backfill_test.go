@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/auditstream/auditstream/pkg/identity"
 	"github.com/auditstream/auditstream/pkg/objectstore"
 	"github.com/auditstream/auditstream/services/fetcher/backfill"
 	"github.com/auditstream/auditstream/services/fetcher/intake"
@@ -147,4 +148,44 @@ func TestStoreAwayForAWhile(t *testing.T) {
 		require.ErrorIs(t, err, other)
 		require.Zero(t, time.Since(began), "what waiting does not mend is told at once")
 	})
+}
+
+// known is a ledger; it remembers how much it was asked at once.
+type known struct {
+	ids   map[string]bool
+	most  int
+	mu    sync.Mutex
+	fails error
+}
+
+func (k *known) Complete(_ context.Context, ids []string, since, until time.Time) ([]string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.most = max(k.most, len(ids))
+	var found []string
+	for _, id := range ids {
+		if k.ids[id] && !since.After(until) {
+			found = append(found, id)
+		}
+	}
+	return found, k.fails
+}
+
+func TestWhatTheLedgerKnowsIsSpared(t *testing.T) {
+	b, c := &bucket{folders: 3, each: 2500}, &counter{}
+	k := &known{ids: make(map[string]bool)}
+	for i := 0; i < 7500; i += 3 {
+		k.ids[identity.ObjectID("s", "b", b.key(i), "e")] = true
+	}
+	opts := options(t, b, c)
+	opts.Ledger = k
+	totals, err := backfill.Run(t.Context(), opts)
+	require.NoError(t, err)
+	require.Equal(t, backfill.Totals{Listed: 7500, Announced: 5000, Complete: 2500, Bytes: 5000}, totals)
+	require.EqualValues(t, 5000, c.announced.Load())
+	require.LessOrEqual(t, k.most, 1000)
+
+	k.fails = errors.New("away")
+	_, err = backfill.Run(t.Context(), opts)
+	require.ErrorIs(t, err, k.fails, "not asked is not known")
 }
