@@ -20,7 +20,7 @@ const (
 // expectedObject is one object put into the bucket and what must become of its lines.
 type expectedObject struct {
 	key     string
-	lines   []outcome           // of line 1, 2, …
+	lines   []outcome           // of line 1, 2, …; of one that breaks off, of those before that
 	several map[int64][]outcome // line → its events
 	// unreadable: the object breaks off or can't be decompressed. It ends in a
 	// dead letter of its own; the lines before the break may come or not.
@@ -37,6 +37,8 @@ type expected struct {
 
 	events, bad, skips int // over all readable objects
 	unreadable         int
+	// What comes of unreadable objects before they break off.
+	brokenRows, brokenDead int
 
 	rows, deadLetters   int // found
 	doubled, unexpected int
@@ -51,18 +53,19 @@ func newExpected() *expected { return &expected{objects: make(map[string]*expect
 func (e *expected) add(id string, object *expectedObject) {
 	object.seen = make([]uint8, len(object.lines))
 	e.objects[id] = object
+	rows, dead, skips := &e.events, &e.bad, &e.skips
 	if object.unreadable {
 		e.unreadable++
-		return
+		rows, dead, skips = &e.brokenRows, &e.brokenDead, new(int)
 	}
 	count := func(o outcome) {
 		switch o {
 		case outcomeSkip:
-			e.skips++
+			*skips++
 		case outcomeRow:
-			e.events++
+			*rows++
 		case outcomeDead:
-			e.bad++
+			*dead++
 		case outcomeSeveral:
 		}
 	}
@@ -86,7 +89,7 @@ func (e *expected) lines() int {
 
 // complete tells whether as much is there as there must be, by numbers alone.
 func (e *expected) complete(rows, deadLetters int) bool {
-	return rows >= e.events && deadLetters >= e.bad+e.unreadable
+	return rows >= e.events+e.brokenRows && deadLetters >= e.bad+e.brokenDead+e.unreadable
 }
 
 // row takes in a row that ClickHouse has.

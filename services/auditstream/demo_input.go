@@ -54,6 +54,7 @@ func (b *bucket) put(ctx context.Context, key string, body io.ReadSeeker) (strin
 func (d *demo) writeGenerated(ctx context.Context) error {
 	const every = 200 * time.Millisecond
 	start := time.Now().Add(-time.Duration(d.events) * every).Truncate(time.Hour)
+	reader := d.reader()
 	totals, err := generate.WriteObjects(ctx, generate.ObjectsOptions{
 		Options: generate.Options{Seed: d.seed, Start: start, Every: every, BadShare: demoBadShare},
 		Events:  d.events, Objects: d.objectCount, Corrupt: demoCorrupt, Prefix: "generated/",
@@ -62,13 +63,22 @@ func (d *demo) writeGenerated(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if object.Corrupt {
+			broken := &expectedObject{key: object.Key}
+			if err := reader.read(bytes.NewReader(object.Body), broken); err != nil {
+				return err
+			}
+			broken.unreadable = true
+			d.expect(id, broken)
+			return nil
+		}
 		expectedLines := make([]outcome, len(object.Lines))
 		for i, kind := range object.Lines {
 			expectedLines[i] = map[generate.Kind]outcome{
 				generate.Event: outcomeRow, generate.Bad: outcomeDead, generate.Blank: outcomeSkip,
 			}[kind]
 		}
-		d.expect(id, &expectedObject{key: object.Key, lines: expectedLines, unreadable: object.Corrupt})
+		d.expect(id, &expectedObject{key: object.Key, lines: expectedLines})
 		return nil
 	})
 	if err != nil {
@@ -82,7 +92,7 @@ func (d *demo) writeGenerated(ctx context.Context) error {
 // writeData puts the user's own files into the bucket. A file that can't be
 // read is told and left out.
 func (d *demo) writeData(ctx context.Context) error {
-	reader := dataReader{normalizer: audit.NewNormalizer(nil), limits: readLimits(&d.cfg)}
+	reader := d.reader()
 	var files, bytesRead int64
 	err := filepath.WalkDir(d.data, func(path string, entry fs.DirEntry, err error) error {
 		switch {
@@ -107,7 +117,7 @@ func (d *demo) writeData(ctx context.Context) error {
 		if !info.Mode().IsRegular() {
 			return nil // a folder is walked, a socket holds no logs
 		}
-		object, count, err := d.putFile(ctx, &reader, path)
+		object, count, err := d.putFile(ctx, reader, path)
 		var unread *fs.PathError
 		if errors.As(err, &unread) {
 			d.say("  left out   %s: %s\n", path, unread.Err)
@@ -174,6 +184,10 @@ type dataReader struct {
 	normalizer *audit.Normalizer
 	limits     split.Limits
 	events     []int
+}
+
+func (d *demo) reader() *dataReader {
+	return &dataReader{normalizer: audit.NewNormalizer(nil), limits: readLimits(&d.cfg)}
 }
 
 func (r *dataReader) read(file io.Reader, object *expectedObject) error {

@@ -108,6 +108,8 @@ func TestDemoTellsWhatIsWrong(t *testing.T) {
 			e.add(id, demoObject(t))
 			e.add(broken, &expectedObject{key: "data/b", lines: []outcome{outcomeRow}, unreadable: true})
 			require.Equal(t, [4]int{4, 1, 1, 1}, [4]int{e.events, e.bad, e.skips, e.unreadable})
+			require.False(t, e.complete(4, 2), "the row before the break is still to come")
+			require.True(t, e.complete(5, 2))
 			for _, each := range test.rows {
 				e.row(each)
 			}
