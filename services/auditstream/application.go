@@ -122,6 +122,7 @@ To run it against your own Kafka, ClickHouse and S3, write auditstream.yaml, the
 		a.backfillCommand(),
 		a.deadLetterCommand(),
 		a.topCommand(),
+		a.traceCommand(),
 		a.configCommand(),
 		a.normalizeCommand(),
 		a.versionCommand(),

@@ -60,7 +60,7 @@ func TestHelp(t *testing.T) {
 	var all strings.Builder
 	for _, line := range []string{
 		"", "fetcher", "enricher", "sink", "up", "topics", "topics apply",
-		"schema", "schema apply", "schema print", "schema diff", "config", "config check", "normalize", "backfill", "top", "version",
+		"schema", "schema apply", "schema print", "schema diff", "config", "config check", "normalize", "backfill", "top", "trace", "version",
 	} {
 		arguments := strings.Fields(line)
 		got := command(t, nil, nil, append(arguments, "--help")...)
@@ -80,7 +80,7 @@ func TestUsageErrors(t *testing.T) {
 		"--nothing", "topics apply --nothing", "topics apply --timeout soon", "config check --for nothing",
 		"normalize --received-at yesterday", "normalize --source nothing", "normalize --geoip /nonexistent",
 		"-c /nonexistent.yaml config check", "-c /nonexistent.yaml up",
-		"top --interval 1ms", "top --window 0s", "top --interval soon",
+		"top --interval 1ms", "top --window 0s", "top --interval soon", "trace", "trace a b", "trace a --since soon",
 	} {
 		t.Run(line, func(t *testing.T) {
 			got := command(t, nil, strings.NewReader(""), strings.Fields(line)...)

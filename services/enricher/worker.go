@@ -145,7 +145,7 @@ func (w *worker) row(row *event.Row) {
 	}
 	b.records = append(b.records, kgo.Record{
 		Topic: w.work.names.Normalized,
-		Key:   b.arena.copyText(partitionKey(row.ID)),
+		Key:   b.arena.copyText(PartitionKey(row.ID)),
 		Value: value,
 	})
 	b.tally.rows++
@@ -156,11 +156,11 @@ func (w *worker) row(row *event.Row) {
 // rowOverhead is what a row has beside copies of the line's text, usually.
 const rowOverhead = 1024
 
-// partitionKey makes the same row come to the same partition whenever it comes
+// PartitionKey makes the same row come to the same partition whenever it comes
 // again, and so to the same shard of the table, where it collapses with itself.
 // A thousand lines of an object share a key: batches stay together, a large
 // object spreads.
-func partitionKey(id string) string {
+func PartitionKey(id string) string {
 	const key = identity.ObjectIDLength + 1 + 9
 	if len(id) < key {
 		return id

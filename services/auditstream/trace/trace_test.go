@@ -1,0 +1,413 @@
+package trace_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/auditstream/auditstream/pkg/clickhouse"
+	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/embedded"
+	"github.com/auditstream/auditstream/pkg/identity"
+	"github.com/auditstream/auditstream/pkg/objectstore"
+	"github.com/auditstream/auditstream/pkg/telemetry"
+	"github.com/auditstream/auditstream/services/auditstream/stack"
+	"github.com/auditstream/auditstream/services/auditstream/trace"
+	"github.com/auditstream/auditstream/topics"
+)
+
+func TestMain(m *testing.M) {
+	embedded.RunChildIfAsked()
+	os.Exit(m.Run())
+}
+
+const patience = time.Minute
+
+// pipeline is the servers, whose stages run when a test says so.
+type pipeline struct {
+	t      *testing.T
+	stack  *stack.Stack
+	cfg    config.Config
+	names  topics.Names
+	conn   driver.Conn
+	client *kgo.Client
+	admin  *kadm.Client
+	tracer *trace.Tracer
+}
+
+func start(t *testing.T) *pipeline {
+	t.Helper()
+	cfg, err := config.Load("", nil)
+	require.NoError(t, err)
+	cfg.Kafka.Instance = "test"
+	cfg.Embedded.Directory = t.TempDir()
+	for _, address := range []*string{
+		&cfg.Embedded.KafkaAddress, &cfg.Embedded.S3Address,
+		&cfg.Embedded.ClickHouseTCPAddress, &cfg.Embedded.ClickHouseHTTPAddress,
+	} {
+		*address = "127.0.0.1:0"
+	}
+	cfg.Fetcher.Attempts, cfg.Fetcher.Backoff = 2, 10*time.Millisecond
+	p := &pipeline{t: t}
+	p.stack, err = stack.Start(t.Context(), cfg, p.options(stack.Options{Stages: []config.Command{}}))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, p.stack.Close()) })
+	p.cfg = p.stack.Config()
+	p.names = p.cfg.Topics.Names()
+	p.conn, err = clickhouse.Connect(p.cfg.ClickHouse, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = p.conn.Close() })
+	p.client, err = kgo.NewClient(kgo.SeedBrokers(p.cfg.Kafka.Brokers...))
+	require.NoError(t, err)
+	t.Cleanup(p.client.Close)
+	p.admin = kadm.NewClient(p.client)
+	p.tracer = p.newTracer()
+	return p
+}
+
+func (p *pipeline) options(opts stack.Options) stack.Options {
+	opts.Log = slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
+	opts.Registry, opts.Health = telemetry.NewRegistry(), telemetry.NewHealth(opts.Log)
+	return opts
+}
+
+func (p *pipeline) newTracer() *trace.Tracer {
+	p.t.Helper()
+	store, err := objectstore.New(p.t.Context(), p.cfg.S3, objectstore.Options{Sources: p.cfg.Sources})
+	require.NoError(p.t, err)
+	tracer, err := trace.New(trace.Options{
+		Kafka: p.cfg.Kafka, Topics: p.cfg.Topics, Database: p.conn, Table: "kubernetes_audit_logs", Store: store,
+	})
+	require.NoError(p.t, err)
+	p.t.Cleanup(tracer.Close)
+	return tracer
+}
+
+// run runs stages until the function it returns is called.
+func (p *pipeline) run(stages ...config.Command) (stop func()) {
+	p.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	group, ctx := errgroup.WithContext(ctx)
+	for _, stage := range stages {
+		task, err := stack.NewStage(ctx, stage, p.cfg, p.options(stack.Options{}))
+		require.NoError(p.t, err)
+		group.Go(func() error { return task.Run(ctx) })
+	}
+	stopped := false
+	stop = func() {
+		if !stopped {
+			stopped = true
+			cancel()
+			if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+				p.t.Errorf("stages %v: %v", stages, err)
+			}
+		}
+	}
+	p.t.Cleanup(stop)
+	return stop
+}
+
+// put makes an object, and returns its id.
+func (p *pipeline) put(key string, body string) string {
+	p.t.Helper()
+	bucket := stack.DefaultBucket
+	out, err := p.stack.S3().Client().PutObject(p.t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: &key, Body: strings.NewReader(body)})
+	require.NoError(p.t, err)
+	return identity.ObjectID(p.cfg.S3.Alias, bucket, key, strings.Trim(*out.ETag, `"`))
+}
+
+func auditEvent(id, stage string) string {
+	return fmt.Sprintf(`{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":%q,"stage":%q,"verb":"get","requestURI":"/healthz",`+
+		`"sourceIPs":["192.0.2.1"],"requestReceivedTimestamp":"2026-01-01T10:00:00.000000Z","stageTimestamp":"2026-01-01T10:00:00.000000Z"}`, id, stage)
+}
+
+func (p *pipeline) trace(asked string) *trace.Report {
+	p.t.Helper()
+	report, err := p.tracer.Trace(p.t.Context(), asked)
+	require.NoError(p.t, err)
+	return report
+}
+
+// ends waits until what was asked for has come to the outcome.
+func (p *pipeline) ends(asked string, outcome trace.Outcome) *trace.Trace {
+	p.t.Helper()
+	var report *trace.Report
+	if !p.eventually(func() bool {
+		report = p.trace(asked)
+		return len(report.Traces) == 1 && report.Traces[0].Outcome == outcome
+	}) {
+		var text bytes.Buffer
+		require.NoError(p.t, report.Text(&text))
+		p.t.Fatalf("%s does not come to %q:\n%s", asked, outcome, &text)
+	}
+	require.Equal(p.t, outcome != trace.OutcomeNotFound, report.Found())
+	require.NoError(p.t, report.Text(io.Discard))
+	return &report.Traces[0]
+}
+
+func (p *pipeline) eventually(condition func() bool) bool {
+	deadline := time.Now().Add(patience)
+	for !condition() {
+		if time.Now().After(deadline) {
+			return false
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return true
+}
+
+// hops are names and states, in order.
+func hops(t *trace.Trace) string {
+	var all []string
+	for _, hop := range t.Hops {
+		all = append(all, hop.Name+" "+string(hop.State))
+	}
+	return strings.Join(all, ", ")
+}
+
+func hop(t *testing.T, one *trace.Trace, name string) trace.Hop {
+	t.Helper()
+	for _, hop := range one.Hops {
+		if hop.Name == name {
+			return hop
+		}
+	}
+	t.Fatalf("no hop %q among %s", name, hops(one))
+	return trace.Hop{}
+}
+
+func TestEveryEnd(t *testing.T) {
+	p := start(t)
+	stop := p.run(config.CommandFetcher, config.CommandEnricher, config.CommandSink)
+	body := strings.Join([]string{
+		auditEvent("first", "RequestReceived"), // 1
+		"not json",                             // 2
+		"",                                     // 3: skipped by the fetcher
+		`{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[]}`,                                                                  // 4: skipped by the enricher
+		`{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[` + auditEvent("a", "Panic") + "," + auditEvent("b", "Panic") + "]}", // 5
+		auditEvent("first", "ResponseComplete"),                                                                                           // 6
+		"",
+	}, "\n")
+	object := p.put("ends.log", body)
+	uri := "s3://" + stack.DefaultBucket + "/ends.log"
+	const way = "stored found, announced found, "
+
+	t.Run("row", func(t *testing.T) {
+		one := p.ends(identity.RowID(object, 1, 0), trace.OutcomeRow)
+		require.Equal(t, way+"raw found, normalized found, row found", hops(one))
+		require.Equal(t, uri, one.Object.URI())
+		require.Equal(t, stack.DefaultSourceID, one.Object.Source)
+		require.Equal(t, "listed", hop(t, one, "announced").Cause)
+		row := hop(t, one, "row")
+		require.Equal(t, uint64(1), *row.Rows)
+		require.Equal(t, time.Date(2026, 1, 1, 10, 0, 0, 0, time.UTC), *row.EventTime)
+		require.Equal(t, *hop(t, one, "stored").At, *row.ReceivedAt)
+		// Each hop where it says.
+		for _, name := range []string{"announced", "raw", "normalized"} {
+			at := hop(t, one, name)
+			require.NotNil(t, at.Delay, name)
+			record := p.record(at.Topic, *at.Partition, *at.Offset)
+			require.Equal(t, at.At.UnixMilli(), record.Timestamp.UnixMilli())
+			if name == "raw" {
+				require.Equal(t, auditEvent("first", "RequestReceived"), string(record.Value))
+			}
+		}
+		require.Equal(t, one, p.ends(uri+":1", trace.OutcomeRow), "by its place in the object it is the same")
+	})
+	t.Run("audit id", func(t *testing.T) {
+		require.True(t, p.eventually(func() bool { return len(p.trace("first").Traces) == 2 }), "a row for each stage")
+		report := p.trace("first")
+		require.Equal(t, identity.RowID(object, 1, 0), report.Traces[0].ID)
+		require.Equal(t, identity.RowID(object, 6, 0), report.Traces[1].ID)
+		require.Empty(t, report.Notes)
+	})
+	t.Run("several events of a line", func(t *testing.T) {
+		one := p.ends(identity.RowID(object, 5, 1), trace.OutcomeRow)
+		require.Equal(t, uint64(1), *hop(t, one, "row").Rows)
+		one = p.ends(uri+":5", trace.OutcomeRow)
+		require.Equal(t, uint64(2), *hop(t, one, "row").Rows)
+		require.Equal(t, uint64(2), *hop(t, one, "row").IDs)
+		require.Equal(t, identity.RowID(object, 5, 1), p.ends("b", trace.OutcomeRow).ID)
+	})
+	t.Run("dead letter", func(t *testing.T) {
+		one := p.ends(uri+":2", trace.OutcomeDeadLetter)
+		require.Equal(t, way+"raw found, dead letter found", hops(one))
+		letter := hop(t, one, "dead letter")
+		require.Equal(t, []string{"enricher", "not-json"}, []string{letter.Stage, letter.Reason})
+		require.NotEmpty(t, letter.Error)
+	})
+	t.Run("skipped by the fetcher", func(t *testing.T) {
+		one := p.ends(uri+":3", trace.OutcomeSkipped)
+		require.Equal(t, way+"skipped found", hops(one))
+		require.Equal(t, "blank", hop(t, one, "skipped").Reason)
+	})
+	t.Run("skipped by the enricher", func(t *testing.T) {
+		one := p.ends(uri+":4", trace.OutcomeSkipped)
+		require.Equal(t, way+"raw found, skipped found", hops(one))
+		require.Equal(t, "empty-list", hop(t, one, "skipped").Reason)
+	})
+	t.Run("no such line", func(t *testing.T) {
+		one := p.ends(uri+":7", trace.OutcomeNotFound)
+		require.Contains(t, hop(t, one, "raw").Text, "only 6 lines")
+	})
+	t.Run("object", func(t *testing.T) {
+		one := p.ends(object, trace.OutcomeComplete)
+		require.Equal(t, way+"split found, row found", hops(one))
+		require.Equal(t, int64(6), *hop(t, one, "split").Lines)
+		require.Equal(t, uint64(4), *hop(t, one, "row").Rows)
+		require.Equal(t, one, p.ends(uri, trace.OutcomeComplete))
+	})
+	t.Run("object set aside", func(t *testing.T) {
+		var zipped bytes.Buffer
+		zipped.WriteString("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03 this is no gzip")
+		broken := p.put("broken.gz", zipped.String())
+		one := p.ends(broken, trace.OutcomeDeadLetter)
+		letter := hop(t, one, "dead letter")
+		require.Equal(t, []string{"fetcher", "object-corrupt"}, []string{letter.Stage, letter.Reason})
+		one = p.ends("s3://"+stack.DefaultBucket+"/broken.gz:12", trace.OutcomeDeadLetter)
+		require.Contains(t, hop(t, one, "raw").Text, "set aside after line 0")
+	})
+	t.Run("unknown", func(t *testing.T) {
+		p.ends(strings.Repeat("f", 32), trace.OutcomeNotFound)
+		require.Empty(t, p.trace("no-such-audit-id").Traces)
+		require.False(t, p.trace("no-such-audit-id").Found())
+		report := p.trace("s3://" + stack.DefaultBucket + "/nothing")
+		require.Empty(t, report.Traces)
+		_, err := p.tracer.Trace(t.Context(), " ")
+		require.ErrorIs(t, err, trace.ErrNoTarget)
+	})
+	t.Run("doubled row", func(t *testing.T) {
+		require.NoError(t, p.conn.Exec(t.Context(), "SYSTEM STOP MERGES kubernetes_audit_logs"))
+		require.NoError(t, p.conn.Exec(t.Context(), "INSERT INTO kubernetes_audit_logs SELECT * FROM kubernetes_audit_logs WHERE id = ?",
+			identity.RowID(object, 6, 0)))
+		row := hop(t, p.ends(uri+":6", trace.OutcomeRow), "row")
+		require.Equal(t, []uint64{2, 1}, []uint64{*row.Rows, *row.IDs})
+	})
+	stop()
+	t.Run("JSON", func(t *testing.T) {
+		report := p.trace(uri + ":2")
+		text, err := json.Marshal(report)
+		require.NoError(t, err)
+		var again trace.Report
+		require.NoError(t, json.Unmarshal(text, &again))
+		require.Equal(t, report.Traces[0].Hops, again.Traces[0].Hops)
+	})
+	t.Run("gone", func(t *testing.T) {
+		bucket, key := stack.DefaultBucket, "ends.log"
+		_, err := p.stack.S3().Client().DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &bucket, Key: &key})
+		require.NoError(t, err)
+		one := p.ends(uri+":1", trace.OutcomeRow)
+		require.Equal(t, "stored absent, announced found, raw found, normalized found, row found", hops(one),
+			"the announcement tells which object it was")
+		// Retention of one topic after the other.
+		p.expire(p.names.Raw)
+		one = p.ends(identity.RowID(object, 1, 0), trace.OutcomeRow)
+		require.Equal(t, "stored absent, announced found, raw expired, normalized found, row found", hops(one))
+		require.Contains(t, hop(t, one, "raw").Text, "no longer in the topic, retention 7 d")
+		p.expire(p.names.Normalized)
+		require.NoError(t, p.conn.Exec(t.Context(), "SYSTEM START MERGES kubernetes_audit_logs")) // which delete, too
+		require.NoError(t, p.conn.Exec(t.Context(), "DELETE FROM kubernetes_audit_logs WHERE id = ?", identity.RowID(object, 1, 0)))
+		one = p.ends(identity.RowID(object, 1, 0), trace.OutcomeExpired)
+		require.Equal(t, "stored absent, announced found, raw expired, normalized expired, row absent", hops(one))
+		p.expire(p.names.Objects)
+		one = p.ends(identity.RowID(object, 6, 0), trace.OutcomeRow)
+		require.Equal(t, uri, one.Object.URI(), "the ledger knows it")
+	})
+}
+
+// expire takes all there is from a topic, as retention does.
+func (p *pipeline) expire(topic string) {
+	p.t.Helper()
+	ends, err := p.admin.ListEndOffsets(p.t.Context(), topic)
+	require.NoError(p.t, err)
+	deleted, err := p.admin.DeleteRecords(p.t.Context(), ends.Offsets())
+	require.NoError(p.t, err)
+	require.NoError(p.t, deleted.Error())
+}
+
+func (p *pipeline) record(topic string, partition int32, offset int64) *kgo.Record {
+	p.t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(p.cfg.Kafka.Brokers...),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(offset)}}))
+	require.NoError(p.t, err)
+	defer client.Close()
+	fetches := client.PollRecords(p.t.Context(), 1)
+	require.NoError(p.t, fetches.Err())
+	require.Equal(p.t, offset, fetches.Records()[0].Offset)
+	return fetches.Records()[0]
+}
+
+// What is under way is at the hop before the stage that has not come to it.
+func TestUnderWay(t *testing.T) {
+	p := start(t)
+	object := p.put("way.log", auditEvent("x", "Panic")+"\n"+auditEvent("y", "Panic")+"\n")
+	id := identity.RowID(object, 2, 0)
+	uri := "s3://" + stack.DefaultBucket + "/way.log:2"
+	one := p.ends(uri, trace.OutcomeNotFound)
+	require.Equal(t, "stored found, announced absent", strings.Join(strings.Split(hops(one), ", ")[:2], ", "), "in the bucket, and nobody was told")
+
+	announce := topics.Object{
+		ID: object, Source: stack.DefaultSourceID, Endpoint: p.cfg.S3.Alias, Bucket: stack.DefaultBucket, Key: "way.log",
+		Cause: topics.CauseNotified, FromLine: 1,
+	}
+	bucket, key := announce.Bucket, announce.Key
+	head, err := p.stack.S3().Client().HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: &bucket, Key: &key})
+	require.NoError(t, err)
+	announce.ETag = strings.Trim(*head.ETag, `"`)
+	record, err := announce.Record(p.names.Objects)
+	require.NoError(t, err)
+	require.NoError(t, p.client.ProduceSync(t.Context(), record).FirstErr())
+	one = p.ends(id, trace.OutcomeUnderWay)
+	require.Equal(t, "stored found, announced found, split waiting", hops(one))
+	require.Equal(t, int64(1), *hop(t, one, "split").Lag)
+
+	stop := p.run(config.CommandFetcher)
+	var report *trace.Trace
+	require.True(t, p.eventually(func() bool {
+		report = p.ends(id, trace.OutcomeUnderWay)
+		return hops(report) == "stored found, announced found, raw found, normalized waiting"
+	}), hops(report))
+	require.Contains(t, hop(t, report, "normalized").Text, "not there yet: the enricher has not come to it (lag ")
+	require.Equal(t, id, p.ends("y", trace.OutcomeUnderWay).ID, "an audit id is found in raw when it is nowhere else")
+	stop()
+
+	stop = p.run(config.CommandEnricher)
+	require.True(t, p.eventually(func() bool {
+		report = p.ends(id, trace.OutcomeUnderWay)
+		return hops(report) == "stored found, announced found, raw found, normalized found, row waiting"
+	}), hops(report))
+	require.Equal(t, id, p.ends("y", trace.OutcomeUnderWay).ID, "an audit id is found in normalized")
+	stop()
+
+	// An intent that covers it.
+	at := hop(t, report, "normalized")
+	var offsets kadm.Offsets
+	offsets.Add(kadm.Offset{
+		Topic: at.Topic, Partition: *at.Partition, At: 0, LeaderEpoch: -1,
+		Metadata: fmt.Sprintf(`auditstream/1 {"intent":{"to":%d,"records":1,"ids":"000102030405060708090a0b0c0d0e0f","attempt":1,"target":"t","at":1700000000}}`, *at.Offset+1),
+	})
+	require.NoError(t, p.admin.CommitAllOffsets(t.Context(), p.cfg.Kafka.Group+"-sink", offsets))
+	require.Contains(t, hop(t, p.ends(id, trace.OutcomeUnderWay), "row").Text, "is inserting it")
+
+	// The sink is past it, and it is not there.
+	offsets = nil
+	offsets.Add(kadm.Offset{Topic: at.Topic, Partition: *at.Partition, At: *at.Offset + 1, LeaderEpoch: -1})
+	require.NoError(t, p.admin.CommitAllOffsets(t.Context(), p.cfg.Kafka.Group+"-sink", offsets))
+	one = p.ends(id, trace.OutcomeMissing)
+	require.Contains(t, hop(t, one, "row").Text, "although the sink is at")
+}
