@@ -193,7 +193,7 @@ const (
 // Fetcher is the stage objects → raw.
 type Fetcher struct {
 	// SliceSize bounds the decompressed bytes that one transaction produces of
-	// large objects, and four times that of small ones. Half of it is read ahead.
+	// large objects, and four times that of small ones. Three quarters of it are read ahead.
 	SliceSize Size `koanf:"sliceSize"`
 	// ObjectsPerTransaction bounds how many small objects share one.
 	ObjectsPerTransaction int `koanf:"objectsPerTransaction"`
