@@ -105,6 +105,18 @@ func TestComposeHoldsTogether(t *testing.T) {
 	}
 }
 
+// The stages' health is asked with the binary, as the image has nothing else.
+func TestStagesHaveHealthChecks(t *testing.T) {
+	compose := readCompose(t)
+	for _, stage := range []string{"fetcher", "enricher", "sink"} {
+		require.NotNil(t, compose.Services[stage].Healthcheck, stage)
+		require.Equal(t, []string{"CMD", "/auditstream", "health"}, compose.Services[stage].Healthcheck.Test, stage)
+	}
+	content, err := os.ReadFile("Dockerfile")
+	require.NoError(t, err)
+	require.Contains(t, string(content), `CMD ["/auditstream", "health"]`)
+}
+
 func TestImageIsStaticAndNotRoot(t *testing.T) {
 	content, err := os.ReadFile("Dockerfile")
 	require.NoError(t, err)

@@ -123,6 +123,7 @@ To run it against your own Kafka, ClickHouse and S3, write auditstream.yaml, the
 		a.deadLetterCommand(),
 		a.topCommand(),
 		a.traceCommand(),
+		a.healthCommand(),
 		a.configCommand(),
 		a.normalizeCommand(),
 		a.versionCommand(),
