@@ -214,7 +214,8 @@ func (r *Reader) readCodes() error {
 	}
 	lengths := r.lengths[:literals+offsets]
 	for i := 0; i < len(lengths); {
-		if err := r.fill(14); err != nil && err != io.EOF { // the longest code, and what follows it
+		// The longest code, and what follows it.
+		if err := r.fill(14); err != nil && err != io.EOF { //nolint:errorlint // an error that wraps it is the source's own
 			return err
 		}
 		entry := r.offsets.first[r.bits&(1<<offsetBits-1)]

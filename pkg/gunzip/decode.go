@@ -48,7 +48,7 @@ func (r *Reader) decode(p []byte, n int) (int, error) {
 // decodeOne takes one symbol, however little room there is.
 func (r *Reader) decodeOne(p []byte, n int) (int, error) {
 	// Where the stream ends sooner, what there is may be enough.
-	if err := r.fill(mostBits); err != nil && err != io.EOF {
+	if err := r.fill(mostBits); err != nil && err != io.EOF { //nolint:errorlint // an error that wraps it is the source's own
 		return n, err
 	}
 	entry := r.literals.first[r.bits&(1<<literalBits-1)]

@@ -34,7 +34,6 @@ const (
 type Reader struct {
 	source *bufio.Reader
 	err    error // what every further Read gives
-	began  bool  // there was a member before
 
 	// in is what source holds, from at on not yet taken. bits are bytes taken and
 	// not yet used: the lower count of them. What is above those is zero or the
@@ -65,7 +64,7 @@ type Reader struct {
 
 // Reset begins with a stream. It reads the first header, as gzip.Reader does.
 func (r *Reader) Reset(source *bufio.Reader) error {
-	r.source, r.err, r.began = source, nil, false
+	r.source, r.err = source, nil
 	r.in, r.at, r.bits, r.count = nil, 0, 0, 0
 	r.phase = atMember
 	r.err = r.member()
@@ -179,7 +178,7 @@ func (r *Reader) align() {
 }
 
 func unexpected(err error) error {
-	if err == io.EOF {
+	if err == io.EOF { //nolint:errorlint // an error that wraps it is the source's own
 		return io.ErrUnexpectedEOF
 	}
 	return err
@@ -196,9 +195,6 @@ const (
 // member reads a header; io.EOF when the stream ends where one could begin.
 func (r *Reader) member() error {
 	if err := r.fill(8); err != nil {
-		if err == io.EOF && !r.began {
-			return io.EOF
-		}
 		return err
 	}
 	var sum uint32
@@ -251,7 +247,7 @@ func (r *Reader) member() error {
 			return gzip.ErrHeader
 		}
 	}
-	r.began, r.phase, r.last = true, atBlock, false
+	r.phase, r.last = atBlock, false
 	r.known, r.sum, r.size = 0, 0, 0
 	r.length = 0
 	return nil

@@ -90,22 +90,22 @@ func TestAnswersAfterABreakAreChecked(t *testing.T) {
 		meddled int64
 	}{
 		{"a break", func(int64, *http.Response) bool { return false }, 0},
-		{"another start", second(func(r *http.Response) {
+		{"another start", second(func(r *http.Response) { //nolint:bodyclose // the proxy closes it
 			r.Header.Set("Content-Range", fmt.Sprintf("bytes 49999-%d/%d", len(content)-1, len(content)))
 		}), 1},
-		{"another size", second(func(r *http.Response) {
+		{"another size", second(func(r *http.Response) { //nolint:bodyclose // the proxy closes it
 			r.Header.Set("Content-Range", "bytes 50000-50999/51000")
 			r.Header.Set("Content-Length", "1000")
 			r.ContentLength, r.Body = 1000, io.NopCloser(io.LimitReader(r.Body, 1000))
 		}), 1},
-		{"another size, and none named", second(func(r *http.Response) {
+		{"another size, and none named", second(func(r *http.Response) { //nolint:bodyclose // the proxy closes it
 			r.Header.Set("Content-Range", "bytes 50000-50999/*")
 			r.Header.Set("Content-Length", "1000")
 			r.ContentLength, r.Body = 1000, io.NopCloser(io.LimitReader(r.Body, 1000))
 		}), 1},
 		{"no range at all", second(func(r *http.Response) { r.Header.Set("Content-Range", "whatever") }), 1},
 		// Not against the rules: the rest comes with one more request.
-		{"a part of the rest", second(func(r *http.Response) {
+		{"a part of the rest", second(func(r *http.Response) { //nolint:bodyclose // the proxy closes it
 			r.Header.Set("Content-Range", fmt.Sprintf("bytes 50000-50999/%d", len(content)))
 			r.Header.Set("Content-Length", "1000")
 			r.ContentLength, r.Body = 1000, io.NopCloser(io.LimitReader(r.Body, 1000))
@@ -146,4 +146,36 @@ func TestAnswersAfterABreakAreChecked(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Of an object with versions the one that is named is read, from its first byte
+// to its last: what it was overwritten with is another.
+func TestTheNamedVersionIsRead(t *testing.T) {
+	content := bytes.Repeat([]byte("0123456789abcdef"), 10_000)
+	old := &flaky{content: content, step: 30_000}
+	old.etag.Store("old")
+	current := &flaky{content: []byte("what came after it")}
+	current.etag.Store("new")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("versionId") == "v1" {
+			old.ServeHTTP(w, r)
+			return
+		}
+		current.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	store := connect(t, server.URL, objectstore.Options{StallTimeout: time.Second})
+	ref := objectstore.Ref{Bucket: "b", Key: "k", ETag: "old", Version: "v1"}
+	body, err := store.Open(t.Context(), ref, 0)
+	require.NoError(t, err)
+	defer body.Close()
+	have, err := io.ReadAll(body)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(content, have))
+	require.Greater(t, old.requests.Load(), int64(1))
+	require.Zero(t, current.requests.Load())
+
+	ref.Version = ""
+	_, err = store.Open(t.Context(), ref, 0)
+	require.ErrorIs(t, err, objectstore.ErrChanged)
 }
