@@ -218,6 +218,6 @@ func source(id, bucket, prefix, queue string) config.Source {
 
 func lines(rows map[string]string, source, object, content string) {
 	for i, text := range strings.Split(strings.TrimSuffix(content, "\n"), "\n") {
-		rows[identity.RowID(object, int64(i+1), 0)] = source + " " + text
+		rows[identity.RowID(object, int64(i+1), 0)] = source + " " + strings.TrimSuffix(text, "\r")
 	}
 }

@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/auditstream/auditstream/pkg/config"
@@ -57,6 +60,9 @@ func TestFromNotificationsToRows(t *testing.T) {
 	var again []string // the same told otherwise
 	put := func(a *account, source, bucket, key string) {
 		content := auditLines(bucket, key)
+		if strings.HasSuffix(key, "7.log") { // as Windows writes it
+			content = "\xef\xbb\xbf" + strings.TrimSuffix(strings.ReplaceAll(content, "\n", "\r\n"), "\r\n")
+		}
 		etag := a.put(bucket, key, content)
 		lines(rows, source, identity.ObjectID("aws", bucket, key, etag), content)
 		again = append(again,
@@ -210,4 +216,61 @@ func TestAMessageStaysUntilAllIsDurable(t *testing.T) {
 	}, patience, 100*time.Millisecond)
 	require.Positive(t, metric(t, registry, "auditstream_fetcher_queue_redeliveries_total"))
 	require.Positive(t, metric(t, registry, "auditstream_fetcher_queue_messages_total", "announced"))
+}
+
+// Two queues in two regions, each with a source that has a role of its own, in
+// one instance. An object overwritten in a bucket with versions is both of its
+// versions: the first is read although another is there now.
+func TestSeveralQueuesRolesAndVersions(t *testing.T) {
+	const customer = "444455556666"
+	moto := servers.Moto(t)
+	frankfurt, oregon := newAccount(t, moto, customer, "eu-central-1"), newAccount(t, moto, customer, "us-west-2")
+	nearQueue, _ := frankfurt.queue(nil)
+	farQueue, _ := oregon.queue(nil)
+	near, far := frankfurt.bucket("near"), oregon.bucket("far")
+	sources := []config.Source{source("near", near, "", nearQueue), source("far", far, "", farQueue)}
+	sources[0].Queue.Region, sources[1].Queue.Region = "eu-central-1", "us-west-2"
+	for i := range sources {
+		sources[i].Role = config.Role{ARN: "arn:aws:iam::" + customer + ":role/" + sources[i].ID, ExternalID: "ext-" + sources[i].ID}
+	}
+	cfg := connection(moto)
+	sts := newRecorder(t, moto.Endpoint)
+	cfg.STSEndpoint = sts.URL
+	requireValid(t, cfg, sources)
+
+	rows := make(map[string]string)
+	for _, at := range []struct {
+		in                    *account
+		source, bucket, queue string
+	}{{frankfurt, "near", near, nearQueue}, {oregon, "far", far, farQueue}} {
+		_, err := at.in.s3.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
+			Bucket: &at.bucket, VersioningConfiguration: &s3types.VersioningConfiguration{Status: s3types.BucketVersioningStatusEnabled},
+		})
+		require.NoError(t, err)
+		for i := range 3 {
+			content := fmt.Sprintf("version %d\nof the object\n", i)
+			put, err := at.in.s3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &at.bucket, Key: aws.String("k"), Body: strings.NewReader(content)})
+			require.NoError(t, err)
+			require.NotEmpty(t, *put.VersionId)
+			lines(rows, at.source, identity.ObjectID("aws", at.bucket, "k", *put.ETag), content)
+			// The emulator's own notifications leave the version out.
+			event := s3Event("aws:s3", "ObjectCreated:Put", at.bucket, "k", *put.ETag, len(content))
+			at.in.send(at.queue, strings.Replace(event, `"key":"k"`, `"key":"k","versionId":"`+*put.VersionId+`"`, 1))
+		}
+	}
+	p := newPipeline(t, cfg, sources...)
+	registry, _ := p.start("one")
+	p.requireRows(rows)
+	require.Empty(t, p.deadLetters(0))
+	for _, queue := range []string{nearQueue, farQueue} {
+		name := queue[strings.LastIndex(queue, "/"):]
+		require.GreaterOrEqual(t, metric(t, registry, "auditstream_fetcher_queue_messages_total", name, "announced"), 3.0)
+	}
+	taken := make(map[string]string)
+	for _, form := range sts.posted("AssumeRole") {
+		taken[form.Get("RoleArn")] = form.Get("ExternalId")
+	}
+	for _, source := range sources {
+		require.Equal(t, source.Role.ExternalID, taken[source.Role.ARN])
+	}
 }

@@ -105,31 +105,43 @@ func namedS3(t testing.TB) *S3Server {
 // removeBucket deletes a bucket and what it holds. The test's own context is
 // over when it runs.
 func removeBucket(client *s3.Client, bucket string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
 	pages := s3.NewListObjectsV2Paginator(client, &s3.ListObjectsV2Input{Bucket: &bucket})
 	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return fmt.Errorf("list %s: %w", bucket, err)
-		}
-		if len(page.Contents) == 0 {
-			break
-		}
-		objects := make([]types.ObjectIdentifier, 0, len(page.Contents))
-		for _, object := range page.Contents {
-			objects = append(objects, types.ObjectIdentifier{Key: object.Key})
-		}
-		deleted, err := client.DeleteObjects(ctx, &s3.DeleteObjectsInput{Bucket: &bucket, Delete: &types.Delete{Objects: objects}})
-		if err != nil {
-			return fmt.Errorf("empty %s: %w", bucket, err)
-		}
-		if len(deleted.Errors) > 0 {
-			return fmt.Errorf("empty %s: %s: %s", bucket, aws.ToString(deleted.Errors[0].Key), aws.ToString(deleted.Errors[0].Message))
+		if err := emptyPage(client, bucket, pages); err != nil {
+			return err
 		}
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), requestLimit)
+	defer cancel()
 	if _, err := client.DeleteBucket(ctx, &s3.DeleteBucketInput{Bucket: &bucket}); err != nil {
 		return fmt.Errorf("delete bucket %s: %w", bucket, err)
+	}
+	return nil
+}
+
+// requestLimit bounds the deletion of one page of objects.
+const requestLimit = 2 * time.Minute
+
+func emptyPage(client *s3.Client, bucket string, pages *s3.ListObjectsV2Paginator) error {
+	ctx, cancel := context.WithTimeout(context.Background(), requestLimit)
+	defer cancel()
+	page, err := pages.NextPage(ctx)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", bucket, err)
+	}
+	if len(page.Contents) == 0 {
+		return nil
+	}
+	objects := make([]types.ObjectIdentifier, 0, len(page.Contents))
+	for _, object := range page.Contents {
+		objects = append(objects, types.ObjectIdentifier{Key: object.Key})
+	}
+	deleted, err := client.DeleteObjects(ctx, &s3.DeleteObjectsInput{Bucket: &bucket, Delete: &types.Delete{Objects: objects}})
+	if err != nil {
+		return fmt.Errorf("empty %s: %w", bucket, err)
+	}
+	if len(deleted.Errors) > 0 {
+		return fmt.Errorf("empty %s: %s: %s", bucket, aws.ToString(deleted.Errors[0].Key), aws.ToString(deleted.Errors[0].Message))
 	}
 	return nil
 }

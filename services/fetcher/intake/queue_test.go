@@ -87,12 +87,14 @@ type fakeQueue struct {
 	fired    int
 
 	attributes map[string]string // of every message
+	asked      *sqs.ReceiveMessageInput
 }
 
-func (f *fakeQueue) ReceiveMessage(ctx context.Context, _ *sqs.ReceiveMessageInput, _ ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error) {
+func (f *fakeQueue) ReceiveMessage(ctx context.Context, asked *sqs.ReceiveMessageInput, _ ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.received++
+	f.asked = asked
 	out := &sqs.ReceiveMessageOutput{}
 	for handle, body := range f.messages {
 		out.Messages = append(out.Messages, types.Message{
@@ -266,6 +268,20 @@ func TestDepthAndAgeOfAQueue(t *testing.T) {
 	require.InDelta(t, 2, number(t, q.metrics.messages.WithLabelValues("q", messageAnnounced)), 0)
 	require.InDelta(t, 1, number(t, q.metrics.messages.WithLabelValues("q", messageKept)), 0)
 	require.InDelta(t, 6, number(t, q.metrics.bytes.WithLabelValues(bytesAnnounced)), 0)
+}
+
+// A queue is polled for as long as SQS allows, for as many messages as it gives.
+func TestHowAQueueIsAsked(t *testing.T) {
+	service := &fakeQueue{deleting: func(string) error { return nil }}
+	q, _ := started(t, service, fakeStore{})
+	defaults := config.DefaultSource().Queue
+	q.settings.WaitTime, q.settings.VisibilityTimeout = defaults.WaitTime, defaults.VisibilityTimeout
+	_, err := q.take(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, q.settings.URL, *service.asked.QueueUrl)
+	require.EqualValues(t, 10, service.asked.MaxNumberOfMessages)
+	require.EqualValues(t, 20, service.asked.WaitTimeSeconds)
+	require.EqualValues(t, 60, service.asked.VisibilityTimeout)
 }
 
 // An object of which neither the event nor the store says the ETag is announced
