@@ -60,6 +60,7 @@ func TestHelp(t *testing.T) {
 	var all strings.Builder
 	for _, line := range []string{
 		"", "fetcher", "enricher", "sink", "up", "topics", "topics apply",
+		"deadletter", "deadletter list", "deadletter show", "deadletter retry",
 		"schema", "schema apply", "schema print", "schema diff", "config", "config check", "normalize", "backfill", "top", "trace", "health", "version",
 	} {
 		arguments := strings.Fields(line)

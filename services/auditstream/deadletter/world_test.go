@@ -66,7 +66,16 @@ func newWorld(t *testing.T, brokers []string) *world {
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
-	return &world{t: t, cfg: cfg, client: client, admin: kadm.NewClient(client), s3: store.Client(t)}
+	w := &world{t: t, cfg: cfg, client: client, admin: kadm.NewClient(client), s3: store.Client(t)}
+	names := w.names()
+	for _, topic := range []string{names.Objects, names.Raw, names.Normalized, names.DeadLetter} {
+		// Apache Kafka takes a moment to know of a topic everywhere.
+		require.Eventually(t, func() bool {
+			_, err := kafka.Bounds(t.Context(), w.admin, topic, time.Time{}, time.Time{})
+			return err == nil
+		}, patience, 50*time.Millisecond)
+	}
+	return w
 }
 
 func (w *world) names() topics.Names { return w.cfg.Topics.Names() }
