@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -49,11 +50,26 @@ func Check(ctx context.Context, conn driver.Conn, cfg config.ClickHouse) error {
 func check(ctx context.Context, conn driver.Conn, cfg config.ClickHouse, l *layout) error {
 	database, name := TableName(cfg)
 	ref := tableRef{database, name}
+	unfit := &UnfitError{Table: ref.String()}
+	known, err := knownSettings(ctx, conn)
+	if err != nil {
+		return err
+	}
+	refused, err := refusedSettings(ctx, conn, known)
+	if err != nil {
+		return err
+	}
+	for _, one := range refused {
+		unfit.Problems = append(unfit.Problems, one.problem)
+	}
+	if slices.ContainsFunc(refused, refusedSetting.asks) {
+		return unfit // nothing that is asked now could be believed
+	}
+	ctx = asking(ctx, known)
 	state, found, err := inspect(ctx, conn, ref)
 	if err != nil {
 		return err
 	}
-	unfit := &UnfitError{Table: ref.String()}
 	if !found {
 		unfit.Problems = append(unfit.Problems, Problem{
 			"table", "there is none",
@@ -76,15 +92,6 @@ func check(ctx context.Context, conn driver.Conn, cfg config.ClickHouse, l *layo
 		return err
 	}
 	unfit.Problems = append(unfit.Problems, views...)
-	known, err := knownSettings(ctx, conn)
-	if err != nil {
-		return err
-	}
-	settings, err := refusedSettings(ctx, conn, known)
-	if err != nil {
-		return err
-	}
-	unfit.Problems = append(unfit.Problems, settings...)
 	grants, err := grantProblems(ctx, conn, ref)
 	if err != nil {
 		return err

@@ -44,11 +44,11 @@ func onCluster(cfg config.ClickHouse) string {
 // Print is the DDL as one would paste it: database and tables, each statement
 // ended by a semicolon.
 func Print(cfg config.ClickHouse) string {
-	text := DatabaseDDL(cfg) + ";\n\n" + TableDDL(cfg) + ";\n\n" + ObjectsDDL(cfg) + ";\n"
+	statements := append([]string{DatabaseDDL(cfg), TableDDL(cfg), ObjectsDDL(cfg)}, DistributedDDL(cfg)...)
 	if cfg.View != "" {
-		text += "\n" + ViewDDL(cfg) + ";\n"
+		statements = append(statements, ViewDDL(cfg))
 	}
-	return text
+	return strings.Join(statements, ";\n\n") + ";\n"
 }
 
 // DatabaseDDL creates the database when it isn't there.

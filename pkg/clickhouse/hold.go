@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
 
@@ -19,6 +20,9 @@ const holdPrefix = "auditstream hold "
 func (t *Table) Hold(ctx context.Context) (id string, err error) {
 	server := t.server()
 	defer func() { t.failed(server, err) }()
+	if prepared := t.prepared.Load(); prepared != nil {
+		ctx = clickhouse.Context(ctx, clickhouse.WithSettings(prepared.proofSettings))
+	}
 	comment, found, err := commentOf(ctx, server, t.ref)
 	if err == nil && !found {
 		err = fmt.Errorf("look whether table %s is held: there is no such table", t.ref)

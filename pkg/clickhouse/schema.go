@@ -65,12 +65,23 @@ func Diff(ctx context.Context, conn driver.Conn, cfg config.ClickHouse) ([]Diffe
 			ledger[i].Subject = table + ", " + ledger[i].Subject
 		}
 	}
+	differences = slices.Concat(differences, rows, ledger)
+	for _, one := range []struct {
+		cfg    config.ClickHouse
+		layout *layout
+	}{{cfg, &events}, {ofObjects(cfg), &objects}} {
+		all, err := diffDistributed(ctx, conn, one.cfg, one.layout)
+		if err != nil {
+			return nil, err
+		}
+		differences = append(differences, all...)
+	}
 	// Last: what the table lacks is there when the view is made.
 	view, err := diffView(ctx, conn, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("diff schema: %w", err)
 	}
-	return slices.Concat(differences, rows, ledger, view), nil
+	return append(differences, view...), nil
 }
 
 // diffTable compares one table with its layout.

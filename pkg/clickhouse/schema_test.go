@@ -9,7 +9,6 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/stretchr/testify/require"
 
-	"github.com/auditstream/auditstream/pkg/config"
 )
 
 func selectedMarks(t testing.TB, conn driver.Conn) uint64 {
@@ -201,27 +200,6 @@ func TestCheckAcceptsViewsThatDeduplicate(t *testing.T) {
 	}
 	require.Equal(t, uint64(1000), count(t, conn, "SELECT count() FROM "+name))
 	require.Equal(t, uint64(1000), count(t, conn, "SELECT sum(n) FROM "+name+"_target"))
-}
-
-func TestCheckRefusesConstraints(t *testing.T) {
-	cfg := testConfig(t)
-	_, conn := openTable(t, cfg)
-	user := "user_" + cfg.Table
-	for _, statement := range []string{
-		"CREATE USER " + user + " IDENTIFIED BY 'secret' SETTINGS async_insert = 1 READONLY, insert_deduplicate = 0 CONST, use_query_cache = 1 CONST",
-		"GRANT SELECT ON system.* TO " + user,
-		"GRANT SELECT ON default.* TO " + user,
-	} {
-		if err := conn.Exec(t.Context(), statement); err != nil {
-			t.Skipf("the server can't make users: %v", err)
-		}
-	}
-	t.Cleanup(func() { _ = conn.Exec(t.Context(), "DROP USER "+user) })
-	cfg.Username, cfg.Password = user, config.Secret("secret")
-	err := Check(t.Context(), connect(t, cfg), cfg)
-	for _, want := range []string{"setting async_insert", "setting insert_deduplicate", "setting use_query_cache", "no INSERT on"} {
-		require.ErrorContains(t, err, want)
-	}
 }
 
 func TestTargetFromTheStatement(t *testing.T) {

@@ -111,19 +111,20 @@ func (t *Table) failed(server driver.Conn, err error) {
 func (t *Table) Prepare(ctx context.Context) (err error) {
 	server := t.server()
 	defer func() { t.failed(server, err) }()
+	known, err := knownSettings(ctx, server)
+	if err != nil {
+		return err
+	}
 	if t.cfg.CreateTable {
-		if err := t.create(ctx, server); err != nil {
+		// Of a setting that is refused check tells more.
+		if err := t.create(asking(ctx, known), server); err != nil && !settingRefused(err) {
 			return err
 		}
 	}
 	if err := check(ctx, server, t.cfg, t.layout); err != nil {
 		return err
 	}
-	state, _, err := inspect(ctx, server, t.ref)
-	if err != nil {
-		return err
-	}
-	known, err := knownSettings(ctx, server)
+	state, _, err := inspect(asking(ctx, known), server, t.ref)
 	if err != nil {
 		return err
 	}
