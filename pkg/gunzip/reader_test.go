@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"testing"
@@ -135,7 +136,7 @@ func agree(t *testing.T, data []byte) {
 		have, haveErr = io.ReadAll(io.LimitReader(&reader, 16<<20))
 	}
 	require.Equal(t, wantErr == nil, haveErr == nil, "want %v, have %v", wantErr, haveErr)
-	if wantErr == io.EOF || wantErr == io.ErrUnexpectedEOF {
+	if errors.Is(wantErr, io.EOF) || errors.Is(wantErr, io.ErrUnexpectedEOF) {
 		assert.Contains(t, []error{wantErr, gunzip.ErrCorrupt}, haveErr)
 	}
 	if wantErr == nil {

@@ -106,7 +106,7 @@ func measure(ctx context.Context, o options, out io.Writer) (err error) {
 			continue
 		}
 		fmt.Fprintf(out, "measuring the %s …\n", part.name)
-		stop := watch(part.name, o.limit)
+		stop := watch(part.name, o.limit, o.scratch)
 		measured, err := part.run(ctx, o)
 		stop()
 		if err != nil {
