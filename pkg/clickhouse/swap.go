@@ -149,3 +149,41 @@ func (s *Swap) Exchange(ctx context.Context) error {
 	}
 	return nil
 }
+
+// OtherWorkspace is a workspace that the table has rows of the source under,
+// other than the one given; nil when there is none.
+func OtherWorkspace(ctx context.Context, conn driver.Conn, cfg config.ClickHouse, source, workspace string) (*string, error) {
+	database, table := TableName(cfg)
+	rows, err := conn.Query(ctx, "SELECT workspaceID FROM "+tableRef{database, table}.String()+
+		" WHERE workspaceID != "+quoteText(workspace)+" AND sourceID = "+quoteText(source)+" LIMIT 1")
+	if err != nil {
+		return nil, fmt.Errorf("look for the workspaces of source %s: %w", source, err)
+	}
+	var found *string
+	for rows.Next() {
+		var other string
+		if err := rows.Scan(&other); err != nil {
+			_ = rows.Close()
+			return nil, fmt.Errorf("look for the workspaces of source %s: %w", source, err)
+		}
+		found = &other
+	}
+	if err := closeRows(rows); err != nil {
+		return nil, fmt.Errorf("look for the workspaces of source %s: %w", source, err)
+	}
+	return found, nil
+}
+
+// HoldsRows tells whether the table is there and holds a row.
+func (t *Table) HoldsRows(ctx context.Context) (bool, error) {
+	server := t.server()
+	_, found, err := inspect(ctx, server, t.ref)
+	if err != nil || !found {
+		return false, err
+	}
+	var rows uint64
+	if err := server.QueryRow(ctx, "SELECT count() FROM (SELECT 1 FROM "+t.ref.String()+" LIMIT 1)").Scan(&rows); err != nil {
+		return false, fmt.Errorf("look whether table %s is empty: %w", t.ref, err)
+	}
+	return rows > 0, nil
+}

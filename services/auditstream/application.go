@@ -121,6 +121,7 @@ To run it against your own Kafka, ClickHouse and S3, write auditstream.yaml, the
 		a.sourceCommand(),
 		a.backfillCommand(),
 		a.deadLetterCommand(),
+		a.replayCommand(),
 		a.topCommand(),
 		a.traceCommand(),
 		a.healthCommand(),

@@ -61,7 +61,7 @@ func TestHelp(t *testing.T) {
 	for _, line := range []string{
 		"", "fetcher", "enricher", "sink", "up", "topics", "topics apply",
 		"deadletter", "deadletter list", "deadletter show", "deadletter retry",
-		"schema", "schema apply", "schema print", "schema diff", "config", "config check", "normalize", "backfill", "top", "trace", "health", "version",
+		"schema", "schema apply", "schema print", "schema diff", "config", "config check", "normalize", "backfill", "replay", "top", "trace", "health", "version",
 	} {
 		arguments := strings.Fields(line)
 		got := command(t, nil, nil, append(arguments, "--help")...)

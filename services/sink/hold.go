@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -158,9 +157,7 @@ func (w *worker) held() bool {
 // hold yet: those whose committed offset names another hold or none, or has an
 // open intent. A group without members needs only to have no open intent, since
 // a sink that starts looks at the table first.
-//
-// With a table only intents for it count, for groups that write to others too.
-func AwaitedByHold(ctx context.Context, client *kgo.Client, group, topic, hold, table string) ([]int32, error) {
+func AwaitedByHold(ctx context.Context, client *kgo.Client, group, topic, hold string) ([]int32, error) {
 	admin := kadm.NewClient(client)
 	described, err := admin.DescribeGroups(ctx, group)
 	if err == nil {
@@ -194,15 +191,7 @@ func AwaitedByHold(ctx context.Context, client *kgo.Client, group, topic, hold, 
 				return nil, fmt.Errorf("group %s in %s/%d: %w", group, topic, partition, err)
 			}
 		}
-		open := m.Intent != nil
-		if open && table != "" {
-			_, target, _ := strings.Cut(m.Intent.Target, "/")
-			open = target == table
-			if !open {
-				continue
-			}
-		}
-		if open || !away && m.Hold != hold {
+		if m.Intent != nil || !away && m.Hold != hold {
 			awaited = append(awaited, partition)
 		}
 	}

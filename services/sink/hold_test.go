@@ -13,7 +13,7 @@ import (
 
 func (b *bench) awaited(hold string) []int32 {
 	b.t.Helper()
-	awaited, err := AwaitedByHold(b.t.Context(), b.client, b.group, b.names.Normalized, hold, "")
+	awaited, err := AwaitedByHold(b.t.Context(), b.client, b.group, b.names.Normalized, hold)
 	require.NoError(b.t, err)
 	return awaited
 }
