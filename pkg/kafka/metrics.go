@@ -15,6 +15,7 @@ type transactionMetrics struct {
 	acceptedGaps       prometheus.Counter
 	acceptedRecords    prometheus.Counter
 	lag                *prometheus.GaugeVec
+	open               prometheus.Gauge
 }
 
 func newTransactionMetrics(stage string, registry prometheus.Registerer) (*transactionMetrics, error) {
@@ -51,13 +52,14 @@ func newTransactionMetrics(stage string, registry prometheus.Registerer) (*trans
 			Name: name("accepted_gap_records_total"),
 			Help: "Records missing in the gaps that were passed over.",
 		}),
-		lag: NewLagGauge(stage),
+		lag:  NewLagGauge(stage),
+		open: newOpenTransactionGauge(stage),
 	}
 	if registry == nil {
 		return m, nil
 	}
 	for _, collector := range []prometheus.Collector{
-		outcomes, m.seconds, m.records, m.sessions, m.stopped, m.acceptedGaps, m.acceptedRecords, m.lag,
+		outcomes, m.seconds, m.records, m.sessions, m.stopped, m.acceptedGaps, m.acceptedRecords, m.lag, m.open,
 	} {
 		if err := registry.Register(collector); err != nil {
 			return nil, fmt.Errorf("register metrics of %s: %w", stage, err)

@@ -86,6 +86,7 @@ func (t *Transactions) openSession(ctx context.Context) (*session, error) {
 	}
 	s.done.Go(func() { t.health.watch(s.ctx, s.client, t.opts.Topics) })
 	s.done.Go(func() { WatchLag(s.ctx, s.client, t.opts.Group, t.metrics.lag, t.opts.Topics...) })
+	s.done.Go(func() { watchOpenTransactions(s.ctx, s.client, t.opts.Group, t.metrics.open) })
 
 	// What an earlier run of this instance left open holds up its partitions'
 	// committed offsets, and everyone who reads the output, until the broker's

@@ -74,6 +74,8 @@ func (a *application) trace(ctx context.Context, cfg config.Config, asked string
 		defer func() { err = errors.Join(err, connection.Close()) }()
 		database, table := clickhouse.TableName(cfg.ClickHouse)
 		opts.Database, opts.Table = connection, clickhouse.Quote(database)+"."+clickhouse.Quote(table)
+		database, table = clickhouse.ObjectsName(cfg.ClickHouse)
+		opts.Ledger = clickhouse.Quote(database) + "." + clickhouse.Quote(table)
 	}
 	if opts.Store, err = objectstore.New(ctx, cfg.S3, objectstore.Options{Sources: cfg.Sources, Log: log}); err != nil {
 		return err

@@ -18,7 +18,6 @@ type deadLetters struct {
 	topic     string
 	window    time.Duration
 	client    *kgo.Client
-	started   bool
 	positions map[int32]int64 // the next offset to come
 	slots     map[int64]map[deadLetterKind]int64
 	last      time.Time

@@ -3,16 +3,13 @@ package top
 import (
 	"context"
 	"strings"
-	"time"
+
+	"github.com/auditstream/auditstream/pkg/kafka"
 )
 
-// openStates are those of transactions that hold readers up.
-var openStates = []string{"Ongoing", "PrepareCommit", "PrepareAbort", "PrepareEpochFence"}
-
-// transactions finds those that are not ended. A transactional id is a group's
-// name and an instance's.
+// transactions finds those that are not ended.
 func (l *look) transactions(ctx context.Context) {
-	listed, err := l.admin.ListTransactions(ctx, nil, openStates)
+	found, err := kafka.OpenTransactions(ctx, l.admin, l.names...)
 	if err != nil {
 		l.problem("open transactions are unknown: %s", err)
 		return
@@ -20,33 +17,16 @@ func (l *look) transactions(ctx context.Context) {
 	for i := range l.sample.Stages {
 		l.sample.Stages[i].Transactions = &Transactions{}
 	}
-	var ours []string
-	for id := range listed {
-		if l.stageOf(id) != nil {
-			ours = append(ours, id)
-		}
-	}
-	if len(ours) == 0 {
-		return
-	}
-	described, err := l.admin.DescribeTransactions(ctx, ours...)
-	if err != nil {
-		l.problem("describe open transactions: %s", err)
-	}
-	for _, id := range ours {
-		open := l.stageOf(id).Transactions
+	for _, one := range found {
+		open := l.stageOf(one.ID).Transactions
 		open.Open++
-		transaction, known := described[id]
-		if !known || transaction.Err != nil || transaction.StartTimestamp <= 0 {
-			continue // ended meanwhile, most likely
-		}
-		since := time.UnixMilli(transaction.StartTimestamp).UTC()
-		if open.Oldest == nil || since.Before(open.Oldest.Since) {
-			open.Oldest = &Transaction{ID: id, State: transaction.State, Since: since, Seconds: max(l.sample.At.Sub(since).Seconds(), 0)}
+		if !one.Since.IsZero() && (open.Oldest == nil || one.Since.Before(open.Oldest.Since)) {
+			open.Oldest = &Transaction{ID: one.ID, State: one.State, Since: one.Since, Seconds: max(l.sample.At.Sub(one.Since).Seconds(), 0)}
 		}
 	}
 }
 
+// stageOf is the stage whose group is the longest that the id begins with.
 func (l *look) stageOf(transactionalID string) *Stage {
 	var found *Stage
 	for i := range l.sample.Stages {

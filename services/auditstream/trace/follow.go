@@ -201,7 +201,13 @@ func (f *follower) aside(context.Context) error {
 		f.note("%d dead letters are of lines of %s", f.letters, f.objectID)
 	}
 	if f.skip != nil {
-		hop := f.add(recordHop(hopSkipped, f.skipRecord, "%s, by the %s, as it has to be", f.skip.Reason, f.skip.Stage))
+		text := fmt.Sprintf("%s, by the %s, as it has to be", f.skip.Reason, f.skip.Stage)
+		at := f.skippedAt.UTC()
+		skipped := Hop{Name: hopSkipped, State: Found, At: &at, Text: text + ", says the ledger's table"}
+		if f.skipRecord != nil {
+			skipped = recordHop(hopSkipped, f.skipRecord, "%s", text)
+		}
+		hop := f.add(skipped)
 		hop.Stage, hop.Reason = f.skip.Stage, f.skip.Reason
 	}
 	return nil

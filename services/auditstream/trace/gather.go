@@ -37,7 +37,8 @@ type evidence struct {
 	finished      *topics.LedgerEntry // the latest end of a run
 	finishedAt    time.Time
 	skip          *topics.LedgerEntry // of the line
-	skipRecord    *kgo.Record
+	skipRecord    *kgo.Record         // nil when the table told of it
+	skippedAt     time.Time
 	letter        *topics.DeadLetterRecord // of the line
 	letterRecord  *kgo.Record
 	objectLetter  *topics.DeadLetterRecord
@@ -144,7 +145,27 @@ func (t *Tracer) gatherStored(ctx context.Context, e *evidence) error {
 	return nil
 }
 
+// gatherLedger reads the entries of the object in the topic, and what the topic
+// no longer has in the table.
 func (t *Tracer) gatherLedger(ctx context.Context, e *evidence) error {
+	if err := t.gatherLedgerTopic(ctx, e); err != nil {
+		return err
+	}
+	if e.finished != nil {
+		return nil
+	}
+	entries, err := t.ledgerRows(ctx, e.objectID)
+	if err != nil {
+		return err
+	}
+	for i := range entries {
+		entry := &entries[i]
+		e.entry(entry, nil, time.UnixMilli(entry.RecordedAt))
+	}
+	return nil
+}
+
+func (t *Tracer) gatherLedgerTopic(ctx context.Context, e *evidence) error {
 	_, err := t.search(ctx, t.names.Ledger, []byte(e.objectID), span{since: t.since(e)}, func(record *kgo.Record) error {
 		if string(record.Key) != e.objectID {
 			return nil
@@ -153,27 +174,34 @@ func (t *Tracer) gatherLedger(ctx context.Context, e *evidence) error {
 		if err != nil || entry.Object != e.objectID {
 			return nil //nolint:nilerr // says nothing about the object
 		}
-		switch {
-		case entry.Kind == topics.LedgerObject:
-			if e.finished == nil || !record.Timestamp.Before(e.finishedAt) {
-				e.finished, e.finishedAt = &entry, record.Timestamp
-			}
-			if e.object.Key == "" {
-				e.object = Object{
-					ID: entry.Object, Source: entry.Source, Endpoint: entry.Endpoint,
-					Bucket: entry.Bucket, Key: entry.Key, ETag: entry.ETag, Version: entry.Version,
-				}
-			}
-		case entry.Kind == topics.LedgerLines && entry.Outcome == topics.OutcomeSkip && e.line > 0:
-			for _, lines := range entry.Ranges {
-				if lines[0] <= e.line && e.line <= lines[1] {
-					e.skip, e.skipRecord = &entry, record
-				}
-			}
-		}
+		e.entry(&entry, record, record.Timestamp)
 		return nil
 	})
 	return err
+}
+
+// entry takes what an entry of the ledger says; record is nil when it is from
+// the table.
+func (e *evidence) entry(entry *topics.LedgerEntry, record *kgo.Record, at time.Time) {
+	switch {
+	case entry.Kind == topics.LedgerObject:
+		if e.finished == nil || !at.Before(e.finishedAt) {
+			e.finished, e.finishedAt = entry, at
+		}
+		if e.object.Key == "" {
+			e.object = Object{
+				ID: entry.Object, Source: entry.Source, Endpoint: entry.Endpoint,
+				Bucket: entry.Bucket, Key: entry.Key, ETag: entry.ETag, Version: entry.Version,
+			}
+		}
+		e.learn(entry.Source, time.UnixMilli(entry.ReceivedAt))
+	case entry.Kind == topics.LedgerLines && entry.Outcome == topics.OutcomeSkip && e.line > 0:
+		for _, lines := range entry.Ranges {
+			if lines[0] <= e.line && e.line <= lines[1] {
+				e.skip, e.skipRecord, e.skippedAt = entry, record, at
+			}
+		}
+	}
 }
 
 func (t *Tracer) gatherNormalized(ctx context.Context, e *evidence) (err error) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/auditstream/auditstream/pkg/identity"
+	"github.com/auditstream/auditstream/topics"
 )
 
 // tableRows is what the table has of a line or an object.
@@ -95,6 +96,48 @@ func (t *Tracer) rowIDs(ctx context.Context, auditID string) (ids []string, err 
 		return nil, nil
 	}
 	return ids, nil
+}
+
+// ledgerRows are the entries of the object in the ledger's table. A table that
+// isn't there is no loss: topics and rows tell the rest.
+func (t *Tracer) ledgerRows(ctx context.Context, objectID string) (entries []topics.LedgerEntry, err error) {
+	if t.opts.Database == nil || t.opts.Ledger == "" {
+		return nil, nil
+	}
+	rows, err := t.opts.Database.Query(ctx, "SELECT id, kind, sourceID, receivedAt, recordedAt, endpoint, bucket, key, etag, version,"+
+		" generation, lines, bytes, stage, outcome, reason, arrayMap(r -> r.1, ranges), arrayMap(r -> r.2, ranges)"+
+		" FROM "+t.opts.Ledger+" WHERE object = ? ORDER BY recordedAt, id LIMIT 1 BY id", objectID)
+	if err == nil {
+		defer func() { err = errors.Join(err, rows.Close()) }()
+		for rows.Next() {
+			entry := topics.LedgerEntry{Object: objectID}
+			var kind, outcome string
+			var receivedAt, recordedAt time.Time
+			var generation uint32
+			var lines, bytes uint64
+			var from, to []uint64
+			if err := rows.Scan(&entry.ID, &kind, &entry.Source, &receivedAt, &recordedAt, &entry.Endpoint, &entry.Bucket, &entry.Key,
+				&entry.ETag, &entry.Version, &generation, &lines, &bytes, &entry.Stage, &outcome, &entry.Reason, &from, &to); err != nil {
+				return nil, fmt.Errorf("read the ledger: %w", err)
+			}
+			entry.Kind, entry.Outcome, entry.Generation = topics.LedgerKind(kind), topics.LedgerOutcome(outcome), int(generation)
+			entry.ReceivedAt, entry.RecordedAt = receivedAt.UnixMilli(), recordedAt.UnixMilli()
+			entry.Lines, entry.Bytes = int64(lines), int64(bytes) //nolint:gosec // counts
+			for i := range from {
+				entry.Ranges = append(entry.Ranges, topics.LineRange{int64(from[i]), int64(to[i])}) //nolint:gosec // lines count from 1
+			}
+			entries = append(entries, entry)
+		}
+		err = rows.Err()
+	}
+	switch {
+	case isDone(ctx, err):
+		return nil, fmt.Errorf("read the ledger: %w", err)
+	case err != nil:
+		t.note("the ledger's table can't be asked: %s", oneLine(err))
+		return nil, nil
+	}
+	return entries, nil
 }
 
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -91,7 +91,7 @@ func (p *pipeline) newTracer() *trace.Tracer {
 	store, err := objectstore.New(p.t.Context(), p.cfg.S3, objectstore.Options{Sources: p.cfg.Sources})
 	require.NoError(p.t, err)
 	tracer, err := trace.New(trace.Options{
-		Kafka: p.cfg.Kafka, Topics: p.cfg.Topics, Database: p.conn, Table: "kubernetes_audit_logs", Store: store,
+		Kafka: p.cfg.Kafka, Topics: p.cfg.Topics, Database: p.conn, Table: "kubernetes_audit_logs", Ledger: "auditstream_objects", Store: store,
 	})
 	require.NoError(p.t, err)
 	p.t.Cleanup(tracer.Close)
@@ -327,6 +327,18 @@ func TestEveryEnd(t *testing.T) {
 		p.expire(p.names.Objects)
 		one = p.ends(identity.RowID(object, 6, 0), trace.OutcomeRow)
 		require.Equal(t, uri, one.Object.URI(), "the ledger knows it")
+		// The ledger's topic, too; what is left is its table.
+		p.expire(p.names.Ledger)
+		require.NoError(t, p.conn.Exec(t.Context(), "TRUNCATE TABLE auditstream_objects"))
+		p.ends(identity.RowID(object, 3, 0), trace.OutcomeExpired)
+		require.NoError(t, p.conn.Exec(t.Context(), "INSERT INTO auditstream_objects"+
+			" (id, kind, sourceID, receivedAt, recordedAt, object, endpoint, bucket, key, etag, lines, stage, outcome, reason, ranges) VALUES"+
+			" ('1', 'lines', 'local', now(), now(), ?, '', '', '', '', 0, 'fetcher', 'skip', 'blank', [(2, 3), (9, 9)]),"+
+			" ('2', 'object', 'local', now(), now(), ?, 'e', 'audit-logs', 'ends.log', 't', 6, 'fetcher', 'complete', '', [])", object, object))
+		one = p.ends(identity.RowID(object, 3, 0), trace.OutcomeSkipped)
+		require.Equal(t, uri, one.Object.URI())
+		require.Contains(t, hop(t, one, "skipped").Text, "says the ledger's table")
+		p.ends(identity.RowID(object, 7, 0), trace.OutcomeNotFound)
 	})
 }
 

@@ -31,6 +31,7 @@ type Options struct {
 	// Table is asked for rows through Database; without a Database nothing is.
 	Database driver.Conn
 	Table    string // quoted
+	Ledger   string // the ledger's table, quoted; empty: not asked
 	Store    Store  // nil: not asked
 
 	// Since bounds how far back is looked; zero is as far as there is something.
