@@ -3,12 +3,15 @@ package sink
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	gohash "hash"
 	"time"
 	"unsafe"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/auditstream/auditstream/topics"
 )
 
 // batch is the records of [from, to) of one partition.
@@ -23,7 +26,10 @@ type batch struct {
 	rows     []*kgo.Record // one for each row id
 	ids      hash          // of all records' row ids, in order
 	bytes    int64         // what the records cost as they came
-	closed   string        // why: rows, bytes, age, end, recovery
+	// malformed are set aside before the batch is passed; none where that is not
+	// wanted, as the first one is an error then.
+	malformed []malformed
+	closed    string // why: rows, bytes, age, end, recovery
 }
 
 // recordOverhead is what a record costs in memory beside its value.
@@ -42,13 +48,14 @@ type gatherer struct {
 	batch
 	table  table
 	expand Expand         // nil: each record is its row
+	aside  bool           // collect what is malformed
 	last   map[string]int // row id → place of its last record
 	digest gohash.Hash
 	since  time.Time // when its first record arrived
 }
 
-func newGatherer(t table, expand Expand) *gatherer {
-	return &gatherer{table: t, expand: expand, last: make(map[string]int), digest: sha256.New()}
+func newGatherer(t table, expand Expand, aside bool) *gatherer {
+	return &gatherer{table: t, expand: expand, aside: aside, last: make(map[string]int), digest: sha256.New()}
 }
 
 func (g *gatherer) begin(from int64) {
@@ -68,7 +75,10 @@ func (g *gatherer) add(record *kgo.Record, arrived time.Time) error {
 		g.since = arrived
 	}
 	if g.expand == nil {
-		if err := g.row(record); err != nil {
+		switch err := g.row(record); {
+		case errors.Is(err, topics.ErrMalformed) && g.aside:
+			g.malformed = append(g.malformed, malformed{record, err})
+		case err != nil:
 			return err
 		}
 	} else {

@@ -123,6 +123,9 @@ func (w *worker) nextBatch(ctx context.Context) (*batch, error) {
 			// Nothing but ends of transactions, or records without rows, has come.
 			// Standing before them for ever would look like a gap once retention has
 			// emptied the partition.
+			if err := w.setAside(ctx, &w.gather.batch); err != nil {
+				return nil, err
+			}
 			if err := w.commit(ctx, w.gather.to, nil); err != nil {
 				return nil, err
 			}
@@ -254,6 +257,9 @@ func (w *worker) verify(ctx context.Context, b *batch, in *intent) (*batch, *int
 	}
 	w.service.acceptGap(gap, max(in.Records-len(b.records), 0))
 	if len(b.records) == 0 {
+		if err := w.setAside(ctx, b); err != nil {
+			return nil, nil, err
+		}
 		// Nothing is left of it; the intent ends with the commit of `to`.
 		if err := w.commit(ctx, in.To, nil); err != nil {
 			return nil, nil, err

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/auditstream/auditstream/topics"
 )
 
 // Label values.
@@ -33,6 +35,7 @@ type metrics struct {
 	reattempts      prometheus.Counter
 	duplicates      prometheus.Counter
 	failures        *prometheus.CounterVec
+	deadLetters     *prometheus.CounterVec
 	acceptedGaps    prometheus.Counter
 	acceptedRecords prometheus.Counter
 	lag             *prometheus.GaugeVec
@@ -60,6 +63,7 @@ func newMetrics(registry prometheus.Registerer, s *Service) (*metrics, error) {
 		reattempts:      prometheus.NewCounter(counter("reattempts_total", "Times that rows went in under a further token, since the server had dropped them under the one before.")),
 		duplicates:      prometheus.NewCounter(counter("duplicate_blocks_total", "Blocks that the server dropped as duplicates.")),
 		failures:        prometheus.NewCounterVec(counter("failures_total", "Failed tries, by step and by whether they pass by themselves."), []string{"step", "kind"}),
+		deadLetters:     prometheus.NewCounterVec(counter("dead_letters_total", "Records set aside, by reason. After a crash the same one may be set aside again."), []string{"reason"}),
 		acceptedGaps:    prometheus.NewCounter(counter("accepted_gaps_total", "Ranges of records that were missing and were passed over as configured.")),
 		acceptedRecords: prometheus.NewCounter(counter("accepted_gap_records_total", "Records in accepted gaps, as far as known.")),
 		lag:             prometheus.NewGaugeVec(gauge("lag_records", "Offsets behind, by partition, against the last stable offset and the high watermark."), []string{"partition", "against"}),
@@ -75,7 +79,8 @@ func newMetrics(registry prometheus.Registerer, s *Service) (*metrics, error) {
 	for _, found := range []string{provenPresent, provenMissing} {
 		m.proven.WithLabelValues(found)
 	}
-	for _, step := range []string{"insert", "settle", "commit"} {
+	m.deadLetters.WithLabelValues(string(topics.ReasonMalformedRecord))
+	for _, step := range []string{"insert", "settle", "commit", "set aside"} {
 		m.failures.WithLabelValues(step, failedTransient)
 		m.failures.WithLabelValues(step, failedMending)
 	}
@@ -83,7 +88,7 @@ func newMetrics(registry prometheus.Registerer, s *Service) (*metrics, error) {
 	registry = prometheus.WrapRegistererWith(prometheus.Labels{"topic": s.topic}, registry)
 	var problems []error
 	for _, collector := range []prometheus.Collector{
-		m.rows, m.batches, m.insertSeconds, m.proven, m.recovered, m.reattempts, m.duplicates, m.failures,
+		m.rows, m.batches, m.insertSeconds, m.proven, m.recovered, m.reattempts, m.duplicates, m.failures, m.deadLetters,
 		m.acceptedGaps, m.acceptedRecords, m.lag, m.stopped, m.assigned,
 		prometheus.NewGaugeFunc(gauge("buffered_bytes", "Records held in memory, from the poll to the commit."), s.bufferedBytes),
 		prometheus.NewGaugeFunc(gauge("oldest_open_intent_seconds", "Age of the oldest intent that is recorded and not yet committed past; 0 without one."),

@@ -39,6 +39,9 @@ type Options struct {
 	// NewExpand, for a topic whose records are not rows as they are, makes what
 	// each partition turns them into rows with.
 	NewExpand func() Expand
+	// DeadLetter is the topic that records which are no rows are set aside in;
+	// without one the partition of such a record stops.
+	DeadLetter string
 	// Bounded ends Run when every partition is at the end of the run that
 	// CommitRun has recorded for the group.
 	Bounded bool

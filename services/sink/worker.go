@@ -97,12 +97,7 @@ func (w *worker) deliver(ctx context.Context) error {
 		// Crash: the range is recorded. Its rows are not in the table, or all, or
 		// those of some parts, or on their way. The next owner reads exactly this
 		// range again and settles it by looking.
-		if recovered {
-			err = w.settle(ctx, b, in)
-		} else {
-			err = w.insert(ctx, b, in)
-		}
-		if err != nil {
+		if err = w.bring(ctx, b, in, recovered); err != nil {
 			return err
 		}
 		// Crash: all rows are in, and the offset still says `from`. The next owner

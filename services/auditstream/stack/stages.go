@@ -53,7 +53,7 @@ func NewStage(ctx context.Context, stage config.Command, cfg config.Config, opti
 		}
 		common := sink.Options{
 			Config: cfg.Sink, ClickHouse: cfg.ClickHouse, Client: client, AcceptGap: cfg.Kafka.AcceptGap,
-			Log: log, Registerer: options.Registry, Health: options.Health,
+			DeadLetter: cfg.Topics.Names().DeadLetter, Log: log, Registerer: options.Registry, Health: options.Health,
 		}
 		events, ledger := common, common
 		events.Topic, events.Rows, events.Group, events.Hook = cfg.Topics.Names().Normalized, sink.Events, cfg.Kafka.Group+"-sink", atSinkStep
