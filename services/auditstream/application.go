@@ -125,6 +125,7 @@ To run it against your own Kafka, ClickHouse and S3, write auditstream.yaml, the
 		a.topCommand(),
 		a.traceCommand(),
 		a.healthCommand(),
+		a.verifyCommand(),
 		a.configCommand(),
 		a.normalizeCommand(),
 		a.versionCommand(),

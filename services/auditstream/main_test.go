@@ -60,6 +60,7 @@ func TestHelp(t *testing.T) {
 	var all strings.Builder
 	for _, line := range []string{
 		"", "fetcher", "enricher", "sink", "up", "topics", "topics apply",
+		"verify",
 		"deadletter", "deadletter list", "deadletter show", "deadletter retry",
 		"schema", "schema apply", "schema print", "schema diff", "config", "config check", "normalize", "backfill", "replay", "top", "trace", "health", "version",
 	} {
@@ -81,6 +82,7 @@ func TestUsageErrors(t *testing.T) {
 		"--nothing", "topics apply --nothing", "topics apply --timeout soon", "config check --for nothing",
 		"normalize --received-at yesterday", "normalize --source nothing", "normalize --geoip /nonexistent",
 		"-c /nonexistent.yaml config check", "-c /nonexistent.yaml up",
+		"verify --since soon", "verify --until never", "verify --since 1h --until 2h",
 		"top --interval 1ms", "top --window 0s", "top --interval soon", "trace", "trace a b", "trace a --since soon",
 	} {
 		t.Run(line, func(t *testing.T) {
