@@ -129,4 +129,10 @@ ORDER BY (workspaceID, sourceID, receivedAt, id)
 TTL receivedAt + toIntervalDay(sourceTTL) DELETE WHERE sourceTTL > 0
 SETTINGS replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800;
 
+CREATE TABLE IF NOT EXISTS `default`.`kubernetes_audit_logs_all` ON CLUSTER `main` AS `default`.`kubernetes_audit_logs`
+ENGINE = Distributed('main', 'default', 'kubernetes_audit_logs');
+
+CREATE TABLE IF NOT EXISTS `default`.`auditstream_objects_all` ON CLUSTER `main` AS `default`.`auditstream_objects`
+ENGINE = Distributed('main', 'default', 'auditstream_objects');
+
 CREATE OR REPLACE VIEW `default`.`audit_events` ON CLUSTER `main` AS SELECT * FROM `default`.`kubernetes_audit_logs` FINAL SETTINGS do_not_merge_across_partitions_select_final = 1;
