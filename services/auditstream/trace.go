@@ -66,17 +66,18 @@ the pipeline that 'auditstream up' runs here.
 func (a *application) trace(ctx context.Context, cfg config.Config, asked string, since time.Time, asJSON bool) (err error) {
 	log := telemetry.NewLogger(a.stderr, cfg.Log)
 	opts := trace.Options{Kafka: cfg.Kafka, Topics: cfg.Topics, Since: since, Log: log, Progress: a.scanProgress()}
-	if len(cfg.ClickHouse.Addresses) > 0 {
-		connection, failed := clickhouse.Connect(cfg.ClickHouse, log)
+	for _, shard := range cfg.ClickHouse.PerShard() {
+		connection, failed := clickhouse.Connect(shard, log)
 		if failed != nil {
 			return failed
 		}
 		defer func() { err = errors.Join(err, connection.Close()) }()
-		database, table := clickhouse.TableName(cfg.ClickHouse)
-		opts.Database, opts.Table = connection, clickhouse.Quote(database)+"."+clickhouse.Quote(table)
-		database, table = clickhouse.ObjectsName(cfg.ClickHouse)
-		opts.Ledger = clickhouse.Quote(database) + "." + clickhouse.Quote(table)
+		opts.Shards = append(opts.Shards, connection)
 	}
+	database, table := clickhouse.TableName(cfg.ClickHouse)
+	opts.Table = clickhouse.Quote(database) + "." + clickhouse.Quote(table)
+	database, table = clickhouse.ObjectsName(cfg.ClickHouse)
+	opts.Ledger = clickhouse.Quote(database) + "." + clickhouse.Quote(table)
 	if opts.Store, err = objectstore.New(ctx, cfg.S3, objectstore.Options{Sources: cfg.Sources, Log: log}); err != nil {
 		return err
 	}

@@ -5,14 +5,16 @@ import (
 	"github.com/auditstream/auditstream/pkg/embedded"
 )
 
-// Here fills in, for whatever cfg doesn't name, where an `up` with the same
-// configuration listens on this machine, so that commands that look at a
-// pipeline find that one without being told.
+// Here fills in, for what a cfg without brokers doesn't name, where an `up` with
+// the same configuration listens on this machine, so that commands that look at
+// a pipeline find that one without being told. With brokers another pipeline is
+// meant, of which nothing is here.
 func Here(cfg config.Config) config.Config {
-	if len(cfg.Kafka.Brokers) == 0 {
-		cfg.Kafka.Brokers = []string{cfg.Embedded.KafkaAddress}
+	if len(cfg.Kafka.Brokers) > 0 {
+		return cfg
 	}
-	if len(cfg.ClickHouse.Addresses) == 0 {
+	cfg.Kafka.Brokers = []string{cfg.Embedded.KafkaAddress}
+	if !cfg.ClickHouse.Named() {
 		useEmbeddedClickHouse(&cfg, cfg.Embedded.ClickHouseTCPAddress)
 	}
 	if cfg.S3.Endpoint == "" && len(cfg.Sources) == 0 {

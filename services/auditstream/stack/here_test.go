@@ -34,4 +34,11 @@ func TestHere(t *testing.T) {
 	source.ID, source.Bucket = "s", "b"
 	named.Sources = []config.Source{source}
 	require.Equal(t, named, stack.Here(named))
+
+	alone := config.Default()
+	alone.Kafka.Brokers = []string{"kafka:9092"}
+	require.Equal(t, alone, stack.Here(alone), "what belongs to a pipeline elsewhere is not here")
+	sharded := config.Default()
+	sharded.ClickHouse.Shards = []config.Shard{{Addresses: []string{"a:9000"}}, {Addresses: []string{"b:9000"}}}
+	require.Equal(t, sharded.ClickHouse, stack.Here(sharded).ClickHouse)
 }

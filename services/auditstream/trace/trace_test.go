@@ -76,7 +76,7 @@ func start(t *testing.T) *pipeline {
 	require.NoError(t, err)
 	t.Cleanup(p.client.Close)
 	p.admin = kadm.NewClient(p.client)
-	p.tracer = p.newTracer()
+	p.tracer = p.newTracer(p.conn)
 	return p
 }
 
@@ -86,12 +86,12 @@ func (p *pipeline) options(opts stack.Options) stack.Options {
 	return opts
 }
 
-func (p *pipeline) newTracer() *trace.Tracer {
+func (p *pipeline) newTracer(shards ...driver.Conn) *trace.Tracer {
 	p.t.Helper()
 	store, err := objectstore.New(p.t.Context(), p.cfg.S3, objectstore.Options{Sources: p.cfg.Sources})
 	require.NoError(p.t, err)
 	tracer, err := trace.New(trace.Options{
-		Kafka: p.cfg.Kafka, Topics: p.cfg.Topics, Database: p.conn, Table: "kubernetes_audit_logs", Ledger: "auditstream_objects", Store: store,
+		Kafka: p.cfg.Kafka, Topics: p.cfg.Topics, Shards: shards, Table: "kubernetes_audit_logs", Ledger: "auditstream_objects", Store: store,
 	})
 	require.NoError(p.t, err)
 	p.t.Cleanup(tracer.Close)
@@ -297,6 +297,22 @@ func TestEveryEnd(t *testing.T) {
 			identity.RowID(object, 6, 0)))
 		row := hop(t, p.ends(uri+":6", trace.OutcomeRow), "row")
 		require.Equal(t, []uint64{2, 1}, []uint64{*row.Rows, *row.IDs})
+	})
+	t.Run("a shard is away", func(t *testing.T) {
+		away := p.cfg.ClickHouse
+		away.Addresses, away.DialTimeout = []string{"127.0.0.1:1"}, time.Second
+		conn, err := clickhouse.Connect(away, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		defer conn.Close()
+		whole := p.tracer
+		defer func() { p.tracer = whole }()
+		p.tracer = p.newTracer(p.conn, conn)
+		p.ends(uri+":1", trace.OutcomeRow)
+		require.Contains(t, strings.Join(p.trace(uri+":1").Notes, "\n"), "the table can't be asked")
+		require.Len(t, p.trace("first").Traces, 2)
+		p.tracer = p.newTracer(conn)
+		one := p.ends(uri+":1", trace.OutcomeUnknown)
+		require.Equal(t, trace.Unknown, hop(t, one, "row").State)
 	})
 	stop()
 	t.Run("JSON", func(t *testing.T) {

@@ -28,11 +28,11 @@ type Store interface {
 type Options struct {
 	Kafka  config.Kafka
 	Topics config.Topics
-	// Table is asked for rows through Database; without a Database nothing is.
-	Database driver.Conn
-	Table    string // quoted
-	Ledger   string // the ledger's table, quoted; empty: not asked
-	Store    Store  // nil: not asked
+	// Table is asked for rows on each of the shards; without one nothing is.
+	Shards []driver.Conn
+	Table  string // quoted
+	Ledger string // the ledger's table, quoted; empty: not asked
+	Store  Store  // nil: not asked
 
 	// Since bounds how far back is looked; zero is as far as there is something.
 	// An audit id that the table doesn't know is looked for in the topics since
