@@ -25,6 +25,10 @@ func (e *InsertError) Error() string {
 
 func (e *InsertError) Unwrap() error { return e.Err }
 
+// ErrRowsHidden is a table whose rows its writer does not see: a row policy, for
+// one, hides them. Whether rows are in can't be proved then.
+var ErrRowsHidden = errors.New("rows that the server has just acknowledged can't be seen by the user who inserted them: remove the row policy that hides them")
+
 // mendable are the codes of errors that trying again does not mend: someone has
 // to change the table, the user's rights or the configuration. All others
 // (memory, timeouts, too many parts, quota, read-only table, disk full, a lost
@@ -47,7 +51,7 @@ var mendable = map[int32]string{
 func NeedsMending(err error) bool {
 	var unfit *UnfitError
 	var wrongType *typeError
-	if errors.As(err, &unfit) || errors.As(err, &wrongType) {
+	if errors.As(err, &unfit) || errors.As(err, &wrongType) || errors.Is(err, ErrRowsHidden) {
 		return true
 	}
 	var exception *clickhouse.Exception

@@ -206,7 +206,7 @@ func (t *Table) insertOn(ctx context.Context, server driver.Conn, token string, 
 	// outlive a cancelled Send.
 	var reported atomic.Bool
 	var duplicates atomic.Int64
-	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(settings),
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(settings), clickhouse.WithQueryID(queryID(token)),
 		clickhouse.WithProfileEvents(func(events []clickhouse.ProfileEvent) {
 			for i := range events {
 				reported.Store(true)

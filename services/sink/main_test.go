@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -50,6 +51,12 @@ var receivedAt = uint32(time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC).Unix())
 
 func newBench(t *testing.T, brokers []string, server *servers.ClickHouseServer, partitions int32) *bench {
 	t.Helper()
+	return newBenchOf(t, brokers, server, partitions, false)
+}
+
+// newBenchOf is newBench with a replicated table or a plain one.
+func newBenchOf(t *testing.T, brokers []string, server *servers.ClickHouseServer, partitions int32, replicated bool) *bench {
+	t.Helper()
 	name := servers.Name(t, "sink")
 	b := &bench{
 		t: t, brokers: brokers, names: topics.NewNames(name + "."), group: name, server: server, conn: server.Conn(t),
@@ -65,7 +72,13 @@ func newBench(t *testing.T, brokers []string, server *servers.ClickHouseServer, 
 	b.admin = kadm.NewClient(b.client)
 	_, err = b.admin.CreateTopic(t.Context(), partitions, 1, nil, b.names.Normalized)
 	require.NoError(t, err)
-	require.NoError(t, b.conn.Exec(t.Context(), clickhouse.TableDDL(b.clickhouse())))
+	ddl := clickhouse.TableDDL(b.clickhouse())
+	if replicated {
+		ddl = strings.NewReplacer("ENGINE = Replacing", "ENGINE = ReplicatedReplacing",
+			"ReplacingMergeTree\n", "ReplacingMergeTree('/auditstream/test/"+name+"', 'only')\n",
+			"non_replicated_dedup", "replicated_deduplication_window_seconds = 604800, replicated_dedup").Replace(ddl)
+	}
+	require.NoError(t, b.conn.Exec(t.Context(), ddl))
 	b.exec("SYSTEM STOP MERGES " + b.table())
 	t.Cleanup(func() { _ = b.conn.Exec(context.Background(), "DROP TABLE IF EXISTS "+b.table()) })
 	return b

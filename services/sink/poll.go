@@ -114,7 +114,7 @@ func (s *Service) fetchErrors(ctx context.Context, fetches kgo.Fetches) (pause b
 			ended = err
 		case errors.As(err, &group): // told to the hook
 		case errors.As(err, &lost):
-			s.log.Error("the broker has lost records that were read", "partition", partition, "error", err)
+			s.truncated(lost)
 		case errors.Is(err, kerr.OffsetOutOfRange):
 			s.outOfRange(ctx, partition)
 		default:
@@ -123,6 +123,26 @@ func (s *Service) fetchErrors(ctx context.Context, fetches kgo.Fetches) (pause b
 		}
 	})
 	return pause, ended
+}
+
+// truncated stops a partition whose log was cut below what was read of it:
+// other records may take the offsets that batches and intents are made of. Where
+// gaps are accepted the process ends, and its next assignment goes on from what
+// the broker has.
+func (s *Service) truncated(lost *kgo.ErrDataLoss) {
+	w := s.workerOf(lost.Partition)
+	if w == nil {
+		return
+	}
+	gap := &GapError{Topic: s.topic, Partition: lost.Partition, From: lost.ResetTo, To: lost.ConsumedTo,
+		Reason: "the broker has lost records that were read: its log was cut, and other records may come in their place"}
+	s.client.PauseFetchPartitions(map[string][]int32{s.topic: {lost.Partition}})
+	if s.options.AcceptGap {
+		s.fail(gap)
+		return
+	}
+	// The worker first finishes what was read before.
+	w.queue.close(gap)
 }
 
 // outOfRange decides on a partition whose next records went away while it was
@@ -172,8 +192,8 @@ func (s *Service) watchLag(ctx context.Context) {
 		for _, lag := range lags {
 			if own[lag.Partition] {
 				number := strconv.Itoa(int(lag.Partition))
-				s.metrics.lag.WithLabelValues(number, "last_stable").Set(float64(lag.Stable))
-				s.metrics.lag.WithLabelValues(number, "high_watermark").Set(float64(lag.HighWatermark))
+				s.metrics.lag.WithLabelValues(number, "last-stable-offset").Set(float64(lag.Stable))
+				s.metrics.lag.WithLabelValues(number, "high-watermark").Set(float64(lag.HighWatermark))
 			}
 		}
 		select {

@@ -28,6 +28,9 @@ type table interface {
 	Insert(ctx context.Context, token string, records []*kgo.Record) (clickhouse.Inserted, error)
 	// Present tells which rows are there, as the parts are.
 	Present(ctx context.Context, keys []clickhouse.RowKey) ([]bool, error)
+	// Running tells whether an insert under the token is still under way, and asks
+	// it to end.
+	Running(ctx context.Context, token string) (bool, error)
 	// Name is database and table.
 	Name() string
 	// HasViews reports materialized views behind the table.

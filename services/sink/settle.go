@@ -2,9 +2,12 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/auditstream/auditstream/pkg/clickhouse"
 )
 
 // settle brings a batch in of which any row may be there already. It returns
@@ -21,7 +24,9 @@ func (w *worker) settle(ctx context.Context, b *batch, in *intent) error {
 	if s.options.Replace {
 		return w.replace(ctx, b, in)
 	}
-	answered := false
+	answered := false // the server took or dropped the last insert
+	quiet := false    // and since then no other was under way
+	acknowledged := 0 // inserts of which the server said that nothing was dropped
 	for try := w.tries("settle", b); ; {
 		missing, err := w.missing(ctx, b)
 		if err != nil {
@@ -41,6 +46,31 @@ func (w *worker) settle(ctx context.Context, b *batch, in *intent) error {
 		}
 		if w.stopRequested() && !w.leaving.Load() {
 			return errStopped
+		}
+		if answered {
+			// An insert of the same attempt that still runs, a zombie's or one of ours
+			// that took too long, may have noted the token and not shown its rows.
+			// Only when there is none is what is missing now missing for good.
+			running, err := w.running(ctx, in)
+			switch {
+			case running || err != nil:
+				if err == nil {
+					err = errStillRunning
+				}
+				if err := try.again(ctx, err); err != nil {
+					return err
+				}
+				continue
+			case !quiet:
+				quiet = true
+				continue // what it has shown before it ended is found by one more look
+			case acknowledged > 1:
+				// Once may be a replica that was lost; going on would be for ever.
+				if err := try.again(ctx, clickhouse.ErrRowsHidden); err != nil {
+					return err
+				}
+				continue
+			}
 		}
 		send := &batch{from: b.from, to: b.to, rows: missing}
 		if answered {
@@ -69,8 +99,20 @@ func (w *worker) settle(ctx context.Context, b *batch, in *intent) error {
 		}
 		try.succeeded()
 		s.metrics.duplicates.Add(float64(inserted.Duplicates))
-		answered = true
+		if inserted.Proven {
+			acknowledged++
+		}
+		answered, quiet = true, false
 	}
+}
+
+// errStillRunning is an earlier insert that has to end before more is known.
+var errStillRunning = errors.New("an earlier insert of the same rows is still under way on the server")
+
+func (w *worker) running(ctx context.Context, in *intent) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, w.service.options.Config.InsertTimeout)
+	defer cancel()
+	return w.shard.table.Running(ctx, in.token(w.service.topic, w.partition, w.run))
 }
 
 // missing are the batch's rows that are not in the table. A row past its time

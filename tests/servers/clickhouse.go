@@ -63,6 +63,23 @@ func ClickHouse(t testing.TB) *ClickHouseServer {
 	return server
 }
 
+// ReplicatedClickHouse returns the server that the environment names, with a
+// fresh database, when it can have replicated tables. The embedded engine can't:
+// without a port for other replicas its replicated tables stay read-only. So this
+// is a skip also where every server is asked for.
+func ReplicatedClickHouse(t testing.TB) *ClickHouseServer {
+	t.Helper()
+	server := namedClickHouse()
+	if server == nil {
+		t.Skip("replicated tables need a ClickHouse cluster: name one of its servers in " + clickHouseVariable)
+	}
+	if err := server.execute("SELECT count() FROM system.zookeeper WHERE path = '/'"); err != nil {
+		t.Skipf("the server that %s names has no Keeper, which replicated tables need: %v", clickHouseVariable, err)
+	}
+	server.createDatabase(t)
+	return server
+}
+
 // OwnClickHouse starts an engine for this test alone, to be killed, whatever
 // the environment names.
 func OwnClickHouse(t testing.TB) *ClickHouseServer {
