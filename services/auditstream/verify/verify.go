@@ -204,7 +204,10 @@ func (v *verification) compare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for advance(); next != nil; advance() {
+	if !begun {
+		advance()
+	}
+	for ; next != nil; advance() {
 		v.judge(next, aggregate{key: next[0].key})
 	}
 	return <-failed

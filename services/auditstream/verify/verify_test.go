@@ -241,6 +241,20 @@ func TestWhatIsFound(t *testing.T) {
 	require.ErrorIs(t, err, ErrNoSuchObject)
 }
 
+// Objects before, between and after those that have rows.
+func TestObjectsWithoutRows(t *testing.T) {
+	w := newWorld(t)
+	require.True(t, w.verify().Complete(), "empty tables")
+	for i := range 20 {
+		w.object(fmt.Sprint("none ", i), 1)
+	}
+	require.Len(t, w.verify().Problems, 20)
+	w.object("some", 1)
+	w.rows("some", 1, 1)
+	require.Len(t, w.verify().Problems, 20)
+	require.Equal(t, int64(21), w.verify().Totals.Objects)
+}
+
 // The same id under another sorting key does not collapse with its twin.
 func TestSameIDUnderAnotherKey(t *testing.T) {
 	w := newWorld(t)
