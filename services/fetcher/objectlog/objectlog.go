@@ -7,21 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/auditstream/auditstream/pkg/kafka"
 )
-
-// noProgressLimit ends a read that gets nothing more although it has not come
-// to its end: the log was cut or made anew below it.
-const noProgressLimit = 30 * time.Second
-
-// maxBytes bounds what is fetched ahead of the reader.
-const maxBytes = 16 << 20
 
 // Reader reads committed records. Each read is a client of its own, which is
 // gone afterwards.
@@ -36,7 +29,7 @@ type Reader struct {
 // the order of their offsets within a partition. A few records after that may
 // come too.
 func (r *Reader) Until(ctx context.Context, ends map[int32]int64, since time.Time, yield func(*kgo.Record)) error {
-	return r.read(ctx, func(ctx context.Context, admin *kadm.Client) (ranges, error) {
+	return r.read(ctx, func(ctx context.Context, admin *kadm.Client) (kafka.Ranges, error) {
 		return r.since(ctx, admin, since, func(partition int32) (int64, bool) {
 			end, wanted := ends[partition]
 			return end, wanted
@@ -46,7 +39,7 @@ func (r *Reader) Until(ctx context.Context, ends map[int32]int64, since time.Tim
 
 // All reads every committed record of all partitions that is not older than since.
 func (r *Reader) All(ctx context.Context, since time.Time, yield func(*kgo.Record)) error {
-	return r.read(ctx, func(ctx context.Context, admin *kadm.Client) (ranges, error) {
+	return r.read(ctx, func(ctx context.Context, admin *kadm.Client) (kafka.Ranges, error) {
 		return r.since(ctx, admin, since, func(int32) (int64, bool) { return math.MaxInt64, true })
 	}, func(record *kgo.Record) bool { yield(record); return false })
 }
@@ -55,7 +48,7 @@ func (r *Reader) All(ctx context.Context, since time.Time, yield func(*kgo.Recor
 // after each position; now when there is none.
 func (r *Reader) Earliest(ctx context.Context, positions map[int32]int64) (time.Time, error) {
 	earliest := time.Now()
-	err := r.read(ctx, func(ctx context.Context, admin *kadm.Client) (ranges, error) {
+	err := r.read(ctx, func(ctx context.Context, admin *kadm.Client) (kafka.Ranges, error) {
 		return r.from(ctx, admin, positions)
 	}, func(record *kgo.Record) bool {
 		if record.Timestamp.Before(earliest) {
@@ -66,44 +59,38 @@ func (r *Reader) Earliest(ctx context.Context, positions map[int32]int64) (time.
 	return earliest, err
 }
 
-// ranges are what to read of each partition: [from, to), and never empty.
-type ranges map[int32]struct{ from, to int64 }
-
 // read hands the records of what choose gives to yield, until yield has enough
 // of a partition or the range ends.
-func (r *Reader) read(ctx context.Context, choose func(context.Context, *kadm.Client) (ranges, error), yield func(*kgo.Record) (enough bool)) error {
+func (r *Reader) read(ctx context.Context, choose func(context.Context, *kadm.Client) (kafka.Ranges, error), yield func(*kgo.Record) (enough bool)) error {
 	opts, err := r.Client()
 	if err != nil {
 		return err
 	}
-	client, err := kgo.NewClient(append(opts,
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		// Where a transaction's end is the last thing in the range, only this
-		// shows that the range was read.
-		kgo.KeepControlRecords(),
-		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.FetchMaxBytes(maxBytes),
-	)...)
+	client, err := kgo.NewClient(opts...)
 	if err != nil {
 		return fmt.Errorf("read %s back: %w", r.Topic, err)
 	}
-	defer client.Close()
 	chosen, err := choose(ctx, kadm.NewClient(client))
+	client.Close()
 	if err != nil {
 		return fmt.Errorf("read %s back: %w", r.Topic, err)
 	}
-	starts := make(map[int32]kgo.Offset, len(chosen))
-	for partition, part := range chosen {
-		starts[partition] = kgo.NewOffset().At(part.from)
+	if opts, err = r.Client(); err != nil {
+		return err
 	}
-	client.AddConsumePartitions(map[string]map[int32]kgo.Offset{r.Topic: starts})
-	if err := consume(ctx, client, chosen, yield); err != nil {
+	err = kafka.Scan(ctx, opts, chosen, func(record *kgo.Record) error {
+		if yield(record) {
+			return kafka.ErrStopPartition
+		}
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("read %s back: %w", r.Topic, err)
 	}
 	return nil
 }
 
-func (r *Reader) since(ctx context.Context, admin *kadm.Client, since time.Time, endOf func(int32) (int64, bool)) (ranges, error) {
+func (r *Reader) since(ctx context.Context, admin *kadm.Client, since time.Time, endOf func(int32) (int64, bool)) (kafka.Ranges, error) {
 	starts, err := admin.ListOffsetsAfterMilli(ctx, since.UnixMilli(), r.Topic)
 	if err != nil {
 		return nil, fmt.Errorf("list offsets since %s: %w", since.Format(time.RFC3339), err)
@@ -119,18 +106,18 @@ func (r *Reader) since(ctx context.Context, admin *kadm.Client, since time.Time,
 	if err != nil {
 		return nil, err
 	}
-	for partition, part := range chosen {
+	for partition, part := range chosen[r.Topic] {
 		end, wanted := endOf(partition)
-		part.to = min(part.to, end)
-		if chosen[partition] = part; !wanted || part.from >= part.to {
-			delete(chosen, partition)
+		part.To = min(part.To, end)
+		if chosen.Set(r.Topic, partition, part); !wanted {
+			delete(chosen[r.Topic], partition)
 		}
 	}
 	return chosen, nil
 }
 
 // from is what the log has from positions on, up to what is committed.
-func (r *Reader) from(ctx context.Context, admin *kadm.Client, positions map[int32]int64) (ranges, error) {
+func (r *Reader) from(ctx context.Context, admin *kadm.Client, positions map[int32]int64) (kafka.Ranges, error) {
 	firsts, err := admin.ListStartOffsets(ctx, r.Topic)
 	if err != nil {
 		return nil, fmt.Errorf("list start offsets: %w", err)
@@ -139,49 +126,14 @@ func (r *Reader) from(ctx context.Context, admin *kadm.Client, positions map[int
 	if err != nil {
 		return nil, fmt.Errorf("list end offsets: %w", err)
 	}
-	chosen := make(ranges)
+	chosen := make(kafka.Ranges)
 	for partition, position := range positions {
 		first, hasFirst := firsts.Lookup(r.Topic, partition)
 		last, hasLast := lasts.Lookup(r.Topic, partition)
 		if err := errors.Join(first.Err, last.Err); err != nil || !hasFirst || !hasLast {
 			return nil, fmt.Errorf("partition %d: list offsets: %w", partition, err)
 		}
-		part := struct{ from, to int64 }{max(position, first.Offset), last.Offset}
-		if part.from < part.to {
-			chosen[partition] = part
-		}
+		chosen.Set(r.Topic, partition, kafka.Range{From: max(position, first.Offset), To: last.Offset})
 	}
 	return chosen, nil
-}
-
-func consume(ctx context.Context, client *kgo.Client, reading ranges, yield func(*kgo.Record) (enough bool)) error {
-	for len(reading) > 0 {
-		pollCtx, cancel := context.WithTimeout(ctx, noProgressLimit)
-		fetches := client.PollFetches(pollCtx)
-		expired := pollCtx.Err() != nil
-		cancel()
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case expired && fetches.NumRecords() == 0:
-			return fmt.Errorf("nothing came for %s in partitions %v", noProgressLimit, slices.Sorted(maps.Keys(reading)))
-		}
-		fetches.EachRecord(func(record *kgo.Record) {
-			part, still := reading[record.Partition]
-			if !still {
-				return
-			}
-			enough := record.Offset >= part.to
-			if !enough && !record.Attrs.IsControl() {
-				enough = yield(record)
-			}
-			if enough || record.Offset >= part.to-1 {
-				delete(reading, record.Partition)
-			}
-		})
-		if err := fetches.Err(); err != nil && len(reading) > 0 && !expired {
-			return err
-		}
-	}
-	return nil
 }
