@@ -386,3 +386,27 @@ func TestStopUnderLoad(t *testing.T) {
 	b.wantAll()
 	require.NoError(t, r.stop())
 }
+
+// What passes by itself is tried again, and holds back nothing for good.
+func TestPassingRefusalsAreTriedAgain(t *testing.T) {
+	for name, settings := range map[string][2]string{
+		"too many parts":    {"parts_to_delay_insert = 1, parts_to_throw_insert = 1", "parts_to_delay_insert = 1000, parts_to_throw_insert = 3000"},
+		"not enough space":  {"min_free_disk_bytes_to_perform_insert = 1000000000000000", "min_free_disk_bytes_to_perform_insert = 0"},
+		"too many versions": {"max_parts_in_total = 1", "max_parts_in_total = 100000"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := kfake(t, 1)
+			b.produce(0, 100)
+			r := b.start(nil)
+			b.wantAll()
+			b.exec("ALTER TABLE " + b.table() + " MODIFY SETTING " + settings[0])
+			b.produce(0, 200)
+			r.wantIll("sink clickhouse", "code: ")
+			require.NoError(t, r.health.get(r.component(0)), "nobody has to act")
+			require.Less(t, b.committed(0), int64(300))
+			b.exec("ALTER TABLE " + b.table() + " MODIFY SETTING " + settings[1])
+			b.wantAll()
+			require.NoError(t, r.stop())
+		})
+	}
+}
