@@ -33,10 +33,13 @@ func (c slice) where() string {
 }
 
 // CopyMissing copies into the other table each row of the live one whose id it
-// does not have, and returns when there is none left. It goes through the table
-// in slices of its sorting key; progress is told of each. It may be broken off
-// and begun again at any point. id tells this swap's copies from another's.
-func (s *Swap) CopyMissing(ctx context.Context, id string, progress func(slices, of int, copied uint64)) (copied uint64, err error) {
+// does not have. It goes through the table in slices of its sorting key;
+// progress is told of each. It may be broken off and begun again at any point. id
+// tells this swap's copies from another's.
+//
+// With prove it returns when there is none left, which it has looked for: nobody
+// may write to the live table then, or there is no end to it.
+func (s *Swap) CopyMissing(ctx context.Context, id string, prove bool, progress func(slices, of int, copied uint64)) (copied uint64, err error) {
 	slices, err := s.slices(ctx)
 	if err != nil {
 		return 0, err
@@ -46,7 +49,7 @@ func (s *Swap) CopyMissing(ctx context.Context, id string, progress func(slices,
 		return 0, err
 	}
 	for i, part := range slices {
-		count, err := s.copySlice(ctx, id, part, known)
+		count, err := s.copySlice(ctx, id, part, prove, known)
 		copied += count
 		if err != nil {
 			return copied, err
@@ -88,10 +91,10 @@ func (s *Swap) slices(ctx context.Context) ([]slice, error) {
 	return slices, nil
 }
 
-// copySlice copies until nothing is missing. A copy's token says which rows it
+// copySlice copies once, or until nothing is missing. A copy's token says which rows it
 // holds and which time it is that they are missing: a copy that an earlier
 // process began and that is still under way is the same one.
-func (s *Swap) copySlice(ctx context.Context, id string, part slice, known map[string]bool) (copied uint64, err error) {
+func (s *Swap) copySlice(ctx context.Context, id string, part slice, prove bool, known map[string]bool) (copied uint64, err error) {
 	var before string
 	for attempt := 1; ; attempt++ {
 		count, digest, err := s.missing(ctx, part, known)
@@ -116,6 +119,9 @@ func (s *Swap) copySlice(ctx context.Context, id string, part slice, known map[s
 			return copied, fmt.Errorf("copy rows of source %s from %s to %s: %w", part.source, s.live, s.other, err)
 		}
 		copied += count
+		if !prove {
+			return copied, nil
+		}
 	}
 }
 

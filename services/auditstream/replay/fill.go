@@ -293,7 +293,6 @@ func (r *replay) summary(f *fill, copied uint64) Summary {
 		return s
 	}
 	s.Records, s.Unwanted, s.Rows = f.read.Load(), f.unwanted.Load(), f.rows.Load()
-	s.Swapped = r.Swap
 	if f.lines != nil {
 		counts := f.lines.Counts()
 		s.Rejected, s.Skipped = counts.Rejected, counts.Skipped

@@ -183,7 +183,9 @@ func (r *replay) run(ctx context.Context) (Summary, error) {
 	if over, err := r.swappedBefore(ctx); err != nil {
 		return Summary{}, err
 	} else if over {
-		return r.summary(nil, 0), r.finish(ctx)
+		summary := r.summary(nil, 0)
+		summary.Swapped = true
+		return summary, r.finish(ctx)
 	}
 	if err := r.createTable(ctx); err != nil {
 		return Summary{}, err
@@ -211,7 +213,9 @@ func (r *replay) run(ctx context.Context) (Summary, error) {
 	if err != nil {
 		return r.summary(fill, copied), err
 	}
-	return r.summary(fill, copied), r.finish(ctx)
+	summary := r.summary(fill, copied)
+	summary.Swapped = r.Swap
+	return summary, r.finish(ctx)
 }
 
 // say tells people how it goes.

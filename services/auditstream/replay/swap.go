@@ -44,7 +44,7 @@ func (r *replay) takePlace(ctx context.Context) (copied uint64, err error) {
 	// Rows that the replay has not made, as they are, while the pipeline goes on:
 	// little is left to copy later. Crash: what is copied is there, and not missing
 	// the next time.
-	if copied, err = r.copyMissing(ctx); err != nil {
+	if copied, err = r.copyMissing(ctx, false); err != nil {
 		return copied, err
 	}
 	if err := r.at(SwapCopied); err != nil {
@@ -73,7 +73,7 @@ func (r *replay) takePlace(ctx context.Context) (copied uint64, err error) {
 	}
 	// Now the live table stays as it is, so what is found to be whole is whole.
 	// Crash: as above.
-	late, err := r.copyMissing(ctx)
+	late, err := r.copyMissing(ctx, true)
 	copied += late
 	if err != nil {
 		return copied, err
@@ -148,9 +148,9 @@ func (r *replay) at(step SwapStep) error {
 	return nil
 }
 
-func (r *replay) copyMissing(ctx context.Context) (uint64, error) {
+func (r *replay) copyMissing(ctx context.Context, prove bool) (uint64, error) {
 	last := time.Now()
-	return r.swap.CopyMissing(ctx, r.swapID(), func(slices, of int, copied uint64) {
+	return r.swap.CopyMissing(ctx, r.swapID(), prove, func(slices, of int, copied uint64) {
 		if now := time.Now(); now.Sub(last) >= progressInterval || slices == of {
 			last = now
 			r.say("compared %d of %d parts of %s, %d rows copied", slices, of, r.swap.Live(), copied)

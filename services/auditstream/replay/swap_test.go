@@ -1,0 +1,156 @@
+package replay_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/services/auditstream/replay"
+)
+
+// load keeps producing lines until stop, which returns how many objects it made.
+func (w *world) load() (stop func() int) {
+	ended, asked := make(chan int), make(chan struct{})
+	go func() {
+		ticker := time.NewTicker(20 * time.Millisecond)
+		defer ticker.Stop()
+		for number := 0; ; number++ {
+			select {
+			case <-ticker.C:
+				w.lines("one", fmt.Sprint("load-", number), 1, 15)
+			case <-asked:
+				ended <- number
+				return
+			}
+		}
+	}()
+	made := sync.OnceValue(func() int {
+		close(asked)
+		return <-ended
+	})
+	w.t.Cleanup(func() { made() })
+	return made
+}
+
+func (w *world) swapOptions() replay.Options {
+	opts := w.options(replay.FromRaw)
+	opts.Into, opts.Swap = "fresh", true
+	return opts
+}
+
+// Rows flow all the time, and the swap dies at each of its steps: no row is
+// lost, and people see each once.
+func TestSwapUnderLoad(t *testing.T) {
+	for _, step := range []replay.SwapStep{
+		"", replay.SwapCopied, replay.SwapHeld, replay.SwapAcknowledged, replay.SwapProven, replay.SwapExchanged,
+	} {
+		t.Run("dies "+string(step), func(t *testing.T) {
+			w := newWorld(t)
+			table := w.cfg.ClickHouse.Table
+			w.lines("one", "a", 1, 400)
+			w.start(config.CommandEnricher, config.CommandSink)
+			w.settled()
+			// A row that no topic has any more: only copying brings it along.
+			lost := w.object("two", "lost") + "-000000000001"
+			w.exec("INSERT INTO " + table + " (workspaceID, sourceID, receivedAt, id) VALUES ('acme', 'two', 1700000000, '" + lost + "')")
+			w.want[lost] = true
+
+			stop := w.load()
+			opts := w.swapOptions()
+			if step != "" {
+				died := opts
+				fired := false
+				died.SwapHook = func(at replay.SwapStep) error {
+					if at != step {
+						return nil
+					}
+					fired = true
+					return errors.New("died")
+				}
+				require.ErrorContains(t, w.fails(died), "died")
+				require.True(t, fired)
+			}
+			summary := w.replay(opts)
+			require.True(t, summary.Swapped)
+			require.True(t, w.replay(opts).Over)
+			objects := stop()
+			require.Positive(t, objects)
+			w.settled()
+			w.wantView()
+			require.Equal(t, uint64(1), w.count("SELECT count() FROM "+table+" WHERE id = '"+lost+"'"))
+			require.GreaterOrEqual(t, w.count("SELECT uniqExact(id) FROM "+table+" WHERE srcCity = 'Berlin'"), uint64(360))
+			require.Equal(t, uint64(360), w.count("SELECT uniqExact(id) FROM fresh WHERE srcCity = '' AND startsWith(id, '"+w.object("one", "a")+"')"), "the old rows")
+			t.Logf("%d objects came meanwhile; %s; %d rows are twice", objects, summary,
+				w.count("SELECT toUInt64(count() - uniqExact(id)) FROM "+table))
+		})
+	}
+}
+
+// A swap that can't be finished is given up, and the pipeline goes on.
+func TestSwapIsGivenUp(t *testing.T) {
+	w := newWorld(t)
+	w.lines("one", "a", 1, 200)
+	w.start(config.CommandEnricher, config.CommandSink)
+	w.settled()
+	opts := w.swapOptions()
+	ctx, cancel := context.WithCancel(t.Context())
+	opts.SwapHook = func(at replay.SwapStep) error {
+		if at == replay.SwapAcknowledged {
+			cancel()
+		}
+		return nil
+	}
+	_, err := replay.Run(ctx, opts)
+	require.ErrorIs(t, err, context.Canceled)
+	w.lines("one", "b", 1, 100)
+	w.settled()
+
+	// One that died stays held, until it is aborted.
+	opts.SwapHook = func(at replay.SwapStep) error {
+		if at == replay.SwapAcknowledged {
+			return errors.New("died")
+		}
+		return nil
+	}
+	require.ErrorContains(t, w.fails(opts), "died")
+	other := w.swapOptions()
+	other.Name, other.Into = "other", "other"
+	require.ErrorContains(t, w.fails(other), "is held for another swap")
+	hold, err := replay.Abort(t.Context(), opts)
+	require.NoError(t, err)
+	require.Contains(t, hold, "test/")
+	hold, err = replay.Abort(t.Context(), opts)
+	require.NoError(t, err)
+	require.Empty(t, hold)
+	w.lines("one", "c", 1, 100)
+	w.settled()
+	w.wantView()
+
+	// And then it can be done after all; what it replaced is not used again.
+	opts.SwapHook = nil
+	w.replay(opts)
+	w.wantView()
+	again := opts
+	again.Again = true
+	require.ErrorContains(t, w.fails(again), "an earlier swap has replaced")
+}
+
+// Without sinks there is nobody to wait for, but for an intent that is open.
+func TestSwapWithoutSinks(t *testing.T) {
+	w := newWorld(t)
+	w.lines("one", "a", 1, 200)
+	stop := w.start(config.CommandEnricher, config.CommandSink)
+	w.settled()
+	stop()
+	w.lines("two", "b", 1, 50)
+	w.replay(w.swapOptions())
+	w.start(config.CommandEnricher, config.CommandSink)
+	w.settled()
+	w.wantView()
+}
