@@ -8,7 +8,6 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/stretchr/testify/require"
-
 )
 
 func selectedMarks(t testing.TB, conn driver.Conn) uint64 {

@@ -1,7 +1,6 @@
 package deadletter
 
 import (
-	"bufio"
 	"cmp"
 	"encoding/hex"
 	"encoding/json"
@@ -74,9 +73,9 @@ func (l *Letter) from() string {
 // Table prints letters, oldest first.
 func Table(out io.Writer, letters []*Letter) error {
 	slices.SortStableFunc(letters, func(a, b *Letter) int { return a.At.Compare(b.At) })
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	buffered := bufio.NewWriter(table)
-	fmt.Fprintln(buffered, "LETTER\tTIME\tSTAGE\tREASON\tSOURCE\tOBJECT\tLINE\tERROR")
+	var text strings.Builder
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(table, "LETTER\tTIME\tSTAGE\tREASON\tSOURCE\tOBJECT\tLINE\tERROR")
 	for _, l := range letters {
 		d := &l.Letter
 		message := oneLine(d.Error, longestError)
@@ -90,13 +89,11 @@ func Table(out io.Writer, letters []*Letter) error {
 				line += fmt.Sprintf(".%d", d.Event)
 			}
 		}
-		fmt.Fprintf(buffered, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Position, l.At.UTC().Format(time.RFC3339), d.Stage, d.Reason,
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Position, l.At.UTC().Format(time.RFC3339), d.Stage, d.Reason,
 			oneLine(d.Source, longestError), oneLine(cmp.Or(l.URI, d.Object), 3*longestError), line, message)
 	}
-	if err := buffered.Flush(); err != nil {
-		return fmt.Errorf("write: %w", err)
-	}
-	if err := table.Flush(); err != nil {
+	_ = table.Flush() // into memory, like what came before it
+	if _, err := io.WriteString(out, text.String()); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
 	return nil
@@ -134,12 +131,12 @@ func (s Summary) Print(out io.Writer, asJSON bool) error {
 	encoder := json.NewEncoder(&text)
 	total := 0
 	if !asJSON {
-		fmt.Fprintln(table, "STAGE\tREASON\tCOUNT")
+		_, _ = fmt.Fprintln(table, "STAGE\tREASON\tCOUNT")
 	}
 	for _, key := range s.sorted() {
 		total += s[key]
 		if !asJSON {
-			fmt.Fprintf(table, "%s\t%s\t%d\n", key[0], key[1], s[key])
+			_, _ = fmt.Fprintf(table, "%s\t%s\t%d\n", key[0], key[1], s[key])
 			continue
 		}
 		if err := encoder.Encode(struct {
@@ -151,7 +148,7 @@ func (s Summary) Print(out io.Writer, asJSON bool) error {
 		}
 	}
 	if !asJSON {
-		fmt.Fprintf(table, "\ttotal\t%d\n", total)
+		_, _ = fmt.Fprintf(table, "\ttotal\t%d\n", total)
 		if err := table.Flush(); err != nil {
 			return fmt.Errorf("write: %w", err)
 		}

@@ -55,7 +55,7 @@ func (r *Reader) history(ctx context.Context, bounds kafka.Ranges) (history, err
 // Each hands the dead letters that filter chooses to yield, in order within
 // each partition. A letter belongs to yield.
 func (r *Reader) Each(ctx context.Context, filter Filter, yield func(*Letter) error) error {
-	bounds, err := r.bounds(ctx, r.Topics.DeadLetter, time.Time{}, time.Time{})
+	bounds, err := r.bounds(ctx, r.Topics.DeadLetter, time.Time{})
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (r *Reader) Each(ctx context.Context, filter Filter, yield func(*Letter) er
 }
 
 func (r *Reader) each(ctx context.Context, filter Filter, history history, yield func(*Letter) error) error {
-	bounds, err := r.bounds(ctx, r.Topics.DeadLetter, filter.Since, time.Time{})
+	bounds, err := r.bounds(ctx, r.Topics.DeadLetter, filter.Since)
 	if err != nil {
 		return err
 	}
@@ -166,7 +166,7 @@ func (r *Reader) ObjectIDs(ctx context.Context, uri string) (map[string]bool, er
 }
 
 func (r *Reader) objects(ctx context.Context, wanted func(*kgo.Record) bool, take func(*topics.Object)) error {
-	bounds, err := r.bounds(ctx, r.Topics.Objects, time.Time{}, time.Time{})
+	bounds, err := r.bounds(ctx, r.Topics.Objects, time.Time{})
 	if err != nil {
 		return err
 	}
@@ -188,7 +188,7 @@ func (r *Reader) originals(ctx context.Context, topic string, wanted map[Positio
 	if len(wanted) == 0 {
 		return found, nil
 	}
-	bounds, err := r.bounds(ctx, topic, time.Time{}, time.Time{})
+	bounds, err := r.bounds(ctx, topic, time.Time{})
 	if err != nil {
 		return nil, err
 	}
@@ -238,10 +238,10 @@ func (r *Reader) scan(ctx context.Context, ranges kafka.Ranges, yield func(*kgo.
 	return kafka.Scan(ctx, options, ranges, yield)
 }
 
-func (r *Reader) bounds(ctx context.Context, topic string, since, until time.Time) (kafka.Ranges, error) {
+func (r *Reader) bounds(ctx context.Context, topic string, since time.Time) (kafka.Ranges, error) {
 	var bounds kafka.Ranges
 	err := r.admin(func(admin *kadm.Client) (err error) {
-		bounds, err = kafka.Bounds(ctx, admin, topic, since, until)
+		bounds, err = kafka.Bounds(ctx, admin, topic, since, time.Time{})
 		return err
 	})
 	return bounds, err

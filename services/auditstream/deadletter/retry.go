@@ -118,7 +118,7 @@ func (r *retry) close() {
 func (r *retry) bounds(ctx context.Context) (kafka.Ranges, error) {
 	topic := r.opts.Topics.DeadLetter
 	if r.opts.DryRun {
-		return r.opts.Reader.bounds(ctx, topic, time.Time{}, time.Time{})
+		return r.opts.Reader.bounds(ctx, topic, time.Time{})
 	}
 	options, err := r.opts.Client()
 	if err != nil {
