@@ -241,10 +241,14 @@ func (d *demo) conclude(ctx context.Context) error {
 	if err := d.report(ctx); err != nil {
 		return err
 	}
+	verified, err := d.verify(ctx)
+	if err != nil {
+		return err
+	}
 	d.say("\n%s lines in %s, servers' start included\n", number(d.expected.lines()), took.Round(100*time.Millisecond))
 	d.goOn()
 	d.verdict = nil
-	if !ok {
+	if !ok || !verified {
 		d.verdict = errors.New("demo: what is in ClickHouse and the dead letters is not what was put in")
 	}
 	return nil

@@ -44,6 +44,7 @@ func TestDemoOnGeneratedLogs(t *testing.T) {
 	require.Contains(t, text, "count() 6,000, uniqExact(id) 6,000, expected 6,000")
 	require.Contains(t, text, "object-corrupt 1")
 	require.Contains(t, text, "every line is there, once")
+	require.Contains(t, text, "everything that was fetched is there, once")
 	for _, question := range questions {
 		_, answer, found := strings.Cut(text, "\n"+question.title+"\n")
 		require.True(t, found, question.title)

@@ -3,36 +3,47 @@ package verify
 import (
 	"context"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/auditstream/auditstream/pkg/identity"
 	"github.com/auditstream/auditstream/topics"
 )
 
+// examinedAtOnce is how many objects are looked at line by line at once.
+const examinedAtOnce = 4
+
 // examine looks at the suspects line by line.
 func (v *verification) examine(ctx context.Context) error {
+	problems := make([]Problem, len(v.suspects))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(examinedAtOnce)
+	examined := 0
 	for i := range v.suspects {
-		s := &v.suspects[i]
-		problem := Problem{
+		s, problem := &v.suspects[i], &problems[i]
+		*problem = Problem{
 			Object: s.key.Object, URI: s.uri, Workspace: s.key.Workspace, Source: s.key.Source, ReceivedAt: s.key.time(),
 			Unknown: s.unknown, Rows: int64(s.have.rows), Want: int64(s.want.rows), //nolint:gosec // numbers of rows
 		}
-		switch {
-		case s.unknown:
-		case i >= MostExamined:
-			problem.Unexamined = true
-		default:
-			found, err := v.lineByLine(ctx, s, &problem)
-			if err != nil {
-				return err
-			}
-			v.count(s.key, found)
-			if problem.fine() {
-				continue
-			}
-			v.problems = append(v.problems, problem)
+		if s.unknown {
 			continue
 		}
-		v.count(s.key, s.counts)
-		v.problems = append(v.problems, problem)
+		if examined++; examined > MostExamined {
+			problem.Unexamined = true
+			continue
+		}
+		group.Go(func() (err error) {
+			s.counts, err = v.lineByLine(ctx, s, problem)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for i := range problems {
+		v.count(v.suspects[i].key, v.suspects[i].counts)
+		if problem := &problems[i]; problem.Unknown || problem.Unexamined || !problem.fine() {
+			v.problems = append(v.problems, *problem)
+		}
 	}
 	return nil
 }
