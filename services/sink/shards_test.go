@@ -1,9 +1,11 @@
 package sink
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -119,6 +121,60 @@ func TestShardAwayHoldsBackItsPartitionsOnly(t *testing.T) {
 	wantShard(1)
 	require.Eventually(t, func() bool { return r.health.get("sink clickhouse shard 1") == nil }, patience, 20*time.Millisecond)
 	require.NoError(t, r.stop())
+}
+
+// late is a table whose server is away, then there with a table that is unfit,
+// then mended.
+type late struct {
+	table
+	tries atomic.Int32
+	mend  chan struct{}
+}
+
+func (l *late) Prepare(ctx context.Context) error {
+	if l.tries.Add(1) < 3 {
+		return errors.New("connection refused")
+	}
+	select {
+	case <-l.mend:
+		return l.table.Prepare(ctx)
+	default:
+		return &clickhouse.UnfitError{Table: "t", Problems: []clickhouse.Problem{{Subject: "column verb", Found: "missing", Mend: "add it"}}}
+	}
+}
+
+// A shard whose table turns out unfit when it comes back does not end what the
+// others do; at the start it does.
+func TestShardThatComesBackUnfit(t *testing.T) {
+	b := kfake(t, 2)
+	b.shards = []*servers.ClickHouseServer{b.server, b.server}
+	b.commitRaw(0, 0, "") // no new group, which waits for all
+	b.commitRaw(1, 0, "")
+	b.produce(0, 100)
+	b.produce(1, 100)
+	second := &late{mend: make(chan struct{})}
+	var opened atomic.Int32
+	b.wrap = func(inner table) table {
+		if opened.Add(1) == 2 {
+			second.table = inner
+			return second
+		}
+		return inner
+	}
+	r := b.start(nil)
+	r.wantIll("sink clickhouse shard 1", "column verb")
+	require.Eventually(t, func() bool { return b.committed(0) == 100 }, patience, 20*time.Millisecond)
+	require.Zero(t, b.committed(1))
+	require.NoError(t, r.health.get("sink clickhouse shard 0"))
+	close(second.mend)
+	b.wantAll()
+	require.NoError(t, r.stop())
+
+	opened.Store(0)
+	second = &late{mend: make(chan struct{})}
+	second.tries.Store(5)
+	var unfit *clickhouse.UnfitError
+	require.ErrorAs(t, b.start(nil).wait(), &unfit)
 }
 
 // With other shards than before the rows of an open intent would be looked for
