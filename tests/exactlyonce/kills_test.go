@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os/exec"
 	"sync"
@@ -203,6 +204,15 @@ func (f *feeder) verify(t *testing.T, p *pipeline) {
 	})
 	compareSets(t, "rows", f.rows, p.rowIDs(t))
 	compareSets(t, "dead letters", f.bad, p.deadLetterIDs(t))
+	// The pipeline's own account of it: complete, and nothing but what was put in.
+	var report struct {
+		Totals struct{ Lines, LinesWithRows, LinesWithDeadLetters, Rows int }
+	}
+	require.NoError(t, json.Unmarshal([]byte(p.run(t, "verify", "--bucket", "--json")), &report))
+	require.Equal(t, len(f.rows)+len(f.bad), report.Totals.Lines)
+	require.Equal(t, len(f.rows), report.Totals.LinesWithRows)
+	require.Equal(t, len(f.bad), report.Totals.LinesWithDeadLetters)
+	require.Equal(t, len(f.rows), report.Totals.Rows)
 	t.Logf("%d lines are rows, %d are dead letters; lost 0, doubled 0", len(f.rows), len(f.bad))
 }
 

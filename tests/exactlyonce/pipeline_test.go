@@ -187,7 +187,7 @@ func (p *pipeline) produced(t *testing.T, topic string) int64 {
 // idle tells whether every stage has committed all there is to read.
 func (p *pipeline) idle(t *testing.T) bool {
 	t.Helper()
-	for stage, topic := range map[string]string{"fetcher": topics.Objects, "enricher": topics.Raw, "sink": topics.Normalized} {
+	for stage, topic := range map[string]string{"fetcher": topics.Objects, "enricher": topics.Raw, "sink": topics.Normalized, "ledger": topics.Ledger} {
 		lags, err := p.admin.Lag(t.Context(), p.group+"-"+stage)
 		if err != nil || lags.Error() != nil {
 			return false
