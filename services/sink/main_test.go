@@ -74,8 +74,8 @@ func newBenchOf(t *testing.T, brokers []string, server *servers.ClickHouseServer
 	require.NoError(t, err)
 	ddl := clickhouse.TableDDL(b.clickhouse())
 	if replicated {
-		ddl = strings.NewReplacer("ENGINE = Replacing", "ENGINE = ReplicatedReplacing",
-			"ReplacingMergeTree\n", "ReplacingMergeTree('/auditstream/test/"+name+"', 'only')\n",
+		ddl = strings.NewReplacer(
+			"ENGINE = ReplacingMergeTree\n", "ENGINE = ReplicatedReplacingMergeTree('/auditstream/test/"+name+"', 'only')\n",
 			"non_replicated_dedup", "replicated_deduplication_window_seconds = 604800, replicated_dedup").Replace(ddl)
 	}
 	require.NoError(t, b.conn.Exec(t.Context(), ddl))
