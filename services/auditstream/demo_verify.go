@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -22,7 +23,7 @@ func (d *demo) verify(ctx context.Context) (complete bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer connection.Close()
+	defer func() { err = errors.Join(err, connection.Close()) }()
 	flight, err := verify.OpenTopics(d.cfg, log)
 	if err != nil {
 		return false, err

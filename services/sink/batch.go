@@ -46,7 +46,7 @@ func costOf(record *kgo.Record) int64 {
 // gatherer collects the records of the next batch.
 type gatherer struct {
 	batch
-	table  table
+	table  Table
 	expand Expand         // nil: each record is its row
 	aside  bool           // collect what is malformed
 	last   map[string]int // row id → place of its last record
@@ -54,7 +54,7 @@ type gatherer struct {
 	since  time.Time // when its first record arrived
 }
 
-func newGatherer(t table, expand Expand, aside bool) *gatherer {
+func newGatherer(t Table, expand Expand, aside bool) *gatherer {
 	return &gatherer{table: t, expand: expand, aside: aside, last: make(map[string]int), digest: sha256.New()}
 }
 

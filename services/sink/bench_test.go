@@ -21,12 +21,12 @@ import (
 
 // countedRows counts what an insert has acknowledged.
 type countedRows struct {
-	table
+	Table
 	rows chan int
 }
 
 func (c *countedRows) Insert(ctx context.Context, token string, rows []*kgo.Record) (clickhouse.Inserted, error) {
-	inserted, err := c.table.Insert(ctx, token, rows)
+	inserted, err := c.Table.Insert(ctx, token, rows)
 	if err == nil {
 		c.rows <- inserted.Rows
 	}

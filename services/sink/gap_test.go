@@ -222,7 +222,7 @@ func TestRevokedWorkerTriesNothingAgain(t *testing.T) {
 	b.produce(0, 100)
 	reached := make(chan struct{})
 	attempts := 0
-	b.wrap = func(inner table) table {
+	b.wrap = func(inner Table) Table {
 		return &faulty{inner, func(ctx context.Context, _ string, _ []*kgo.Record) (clickhouse.Inserted, error) {
 			if attempts++; attempts == 1 {
 				close(reached)

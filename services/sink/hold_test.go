@@ -109,7 +109,7 @@ func TestHoldEndsWithTheExchange(t *testing.T) {
 func TestNothingIsIntendedBeforeTheLook(t *testing.T) {
 	b := kfake(t, 1)
 	b.produce(0, 10)
-	b.wrap = func(inner table) table { return &blind{inner} }
+	b.wrap = func(inner Table) Table { return &blind{inner} }
 	r := b.start(nil)
 	r.wantIll("sink clickhouse", "not to be seen")
 	require.EqualValues(t, 0, b.rows())
@@ -122,6 +122,6 @@ func TestNothingIsIntendedBeforeTheLook(t *testing.T) {
 	}
 }
 
-type blind struct{ table }
+type blind struct{ Table }
 
 func (*blind) Hold(context.Context) (string, error) { return "", fmt.Errorf("not to be seen") }

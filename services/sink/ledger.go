@@ -16,7 +16,7 @@ import (
 )
 
 // Ledger are the rows of the topic `ledger`.
-func Ledger(cfg config.ClickHouse, log *slog.Logger) (table, error) {
+func Ledger(cfg config.ClickHouse, log *slog.Logger) (Table, error) {
 	opened, err := clickhouse.OpenObjects(cfg, log)
 	if err != nil {
 		return nil, err

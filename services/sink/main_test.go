@@ -42,7 +42,7 @@ type bench struct {
 	months   int // how many months the rows spread over; 0: one
 	config   config.Sink
 	accept   bool
-	wrap     func(table) table
+	wrap     func(Table) Table
 	adjust   func(*Options)
 	shards   []*servers.ClickHouseServer // in place of server
 }

@@ -23,13 +23,13 @@ var recoveries = map[string]func(t *testing.T, b *bench){
 	"committed": func(t *testing.T, b *bench) { crash(t, b, StepCommitted) },
 	// The server has it, and who sent it never hears of it.
 	"the reply is lost": func(t *testing.T, b *bench) {
-		b.failing(t, func(ctx context.Context, inner table, token string, rows []*kgo.Record) {
+		b.failing(t, func(ctx context.Context, inner Table, token string, rows []*kgo.Record) {
 			_, err := inner.Insert(ctx, token, rows)
 			require.NoError(t, err)
 		})
 	},
 	"landed in some partitions of the table": func(t *testing.T, b *bench) {
-		b.failing(t, func(ctx context.Context, inner table, token string, rows []*kgo.Record) {
+		b.failing(t, func(ctx context.Context, inner Table, token string, rows []*kgo.Record) {
 			var some []*kgo.Record
 			for number, row := range rows { // of row number+1
 				if (number+1)%b.months < 2 {
@@ -84,9 +84,9 @@ func (b *bench) delete(condition string) {
 
 // failing runs a sink whose first insert does only what is given, and which
 // then dies.
-func (b *bench) failing(t *testing.T, insert func(ctx context.Context, inner table, token string, rows []*kgo.Record)) {
+func (b *bench) failing(t *testing.T, insert func(ctx context.Context, inner Table, token string, rows []*kgo.Record)) {
 	t.Helper()
-	b.wrap = func(inner table) table {
+	b.wrap = func(inner Table) Table {
 		return &faulty{inner, func(ctx context.Context, token string, rows []*kgo.Record) (clickhouse.Inserted, error) {
 			insert(ctx, inner, token, rows)
 			return clickhouse.Inserted{}, errAbandoned
@@ -138,9 +138,9 @@ func recovers(t *testing.T, b *bench, leave func(*testing.T, *bench)) {
 }
 
 // remembering keeps the first insert that passes, to be sent again.
-func (b *bench) remembering(t *testing.T, late *func()) func(table) table {
+func (b *bench) remembering(t *testing.T, late *func()) func(Table) Table {
 	t.Helper()
-	return func(inner table) table {
+	return func(inner Table) Table {
 		return &faulty{inner, func(ctx context.Context, token string, rows []*kgo.Record) (clickhouse.Inserted, error) {
 			if *late == nil {
 				*late = func() {
@@ -164,7 +164,7 @@ func TestZombieBetweenLookAndInsert(t *testing.T) {
 	b.produce(0, 100)
 	b.crashed(StepIntended)
 	var landed atomic.Bool
-	b.wrap = func(inner table) table {
+	b.wrap = func(inner Table) Table {
 		return &faulty{inner, func(ctx context.Context, token string, rows []*kgo.Record) (clickhouse.Inserted, error) {
 			if landed.CompareAndSwap(false, true) {
 				_, err := inner.Insert(ctx, token, rows)
@@ -182,7 +182,7 @@ func TestZombieBetweenLookAndInsert(t *testing.T) {
 // slow is a table with an insert under way that has noted the token and whose
 // rows are not to be seen before it ends.
 type slow struct {
-	table
+	Table
 	zombie func()
 	asked  atomic.Int32
 }
@@ -214,8 +214,8 @@ func TestZombieUnderWayIsWaitedFor(t *testing.T) {
 	require.ErrorIs(t, b.start(hook).wait(), errAbandoned)
 	b.exec("TRUNCATE TABLE " + b.table())
 	var made *slow
-	b.wrap = func(inner table) table {
-		made = &slow{table: inner, zombie: late}
+	b.wrap = func(inner Table) Table {
+		made = &slow{Table: inner, zombie: late}
 		return made
 	}
 	hook, reattempted := crashAt(StepReattempt, 1)
@@ -264,7 +264,7 @@ func TestPartitionComesBackToARetryingOwner(t *testing.T) {
 	var away atomic.Bool
 	away.Store(true)
 	var tries atomic.Int32
-	b.wrap = func(inner table) table {
+	b.wrap = func(inner Table) Table {
 		return &faulty{inner, func(ctx context.Context, token string, rows []*kgo.Record) (clickhouse.Inserted, error) {
 			tries.Add(1)
 			if away.Load() {

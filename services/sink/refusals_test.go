@@ -20,7 +20,7 @@ func TestRowsThatAreHidden(t *testing.T) {
 	b.crashed(StepIntended)
 	var hidden atomic.Bool
 	hidden.Store(true)
-	b.wrap = func(inner table) table { return &curtained{inner, &hidden} }
+	b.wrap = func(inner Table) Table { return &curtained{inner, &hidden} }
 	r := b.start(nil)
 	r.wantIll(r.component(0), "row policy")
 	hidden.Store(false)
@@ -30,7 +30,7 @@ func TestRowsThatAreHidden(t *testing.T) {
 }
 
 type curtained struct {
-	table
+	Table
 	hidden *atomic.Bool
 }
 
@@ -38,7 +38,7 @@ func (b *curtained) Present(ctx context.Context, keys []clickhouse.RowKey) ([]bo
 	if b.hidden.Load() {
 		return make([]bool, len(keys)), nil
 	}
-	return b.table.Present(ctx, keys)
+	return b.Table.Present(ctx, keys)
 }
 
 // A log that was cut below what was read stops its partition, with the range.

@@ -16,9 +16,9 @@ import (
 	"github.com/auditstream/auditstream/topics"
 )
 
-// table is where the records of a topic become rows: it knows their encoding
+// Table is where the records of a topic become rows: it knows their encoding
 // and the table that holds them.
-type table interface {
+type Table interface {
 	// RowID finds the id of a record's row. It points into the value.
 	RowID(value []byte) (string, error)
 	// Keys are what finds the records' rows, and when each expires there (zero:
@@ -44,10 +44,10 @@ type table interface {
 }
 
 // Rows opens the table of one kind of rows; it dials nothing.
-type Rows func(cfg config.ClickHouse, log *slog.Logger) (table, error)
+type Rows func(cfg config.ClickHouse, log *slog.Logger) (Table, error)
 
 // Events are the rows of the topic `normalized`.
-func Events(cfg config.ClickHouse, log *slog.Logger) (table, error) {
+func Events(cfg config.ClickHouse, log *slog.Logger) (Table, error) {
 	opened, err := clickhouse.OpenTable(cfg, log)
 	if err != nil {
 		return nil, err

@@ -89,7 +89,7 @@ func TestRunReplaces(t *testing.T) {
 	b.wantIDs(1, 1, 200)
 
 	var lost atomic.Int32
-	b.wrap = func(inner table) table {
+	b.wrap = func(inner Table) Table {
 		return &faulty{inner, func(ctx context.Context, token string, rows []*kgo.Record) (clickhouse.Inserted, error) {
 			if lost.Add(1) == 2 {
 				return clickhouse.Inserted{}, &clickhouse.InsertError{Sent: true, Err: errors.New("nothing arrived, and who knows")}

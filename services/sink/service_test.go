@@ -121,7 +121,7 @@ func TestTokenWithoutRows(t *testing.T) {
 
 // faulty is a table whose inserts fail in a chosen way.
 type faulty struct {
-	table
+	Table
 	insert func(ctx context.Context, token string, rows []*kgo.Record) (clickhouse.Inserted, error)
 }
 
@@ -135,7 +135,7 @@ func TestUnknownOutcome(t *testing.T) {
 			b := kfake(t, 1)
 			b.produce(0, 500)
 			var faults atomic.Int32
-			b.wrap = func(inner table) table {
+			b.wrap = func(inner Table) Table {
 				return &faulty{inner, func(ctx context.Context, token string, rows []*kgo.Record) (clickhouse.Inserted, error) {
 					if n := faults.Add(1); n%2 == 0 {
 						return inner.Insert(ctx, token, rows)
@@ -159,7 +159,7 @@ func TestLateInsertOfADeadOwnerIsDropped(t *testing.T) {
 	b := kfake(t, 1)
 	b.produce(0, 100)
 	var late func() error
-	b.wrap = func(inner table) table {
+	b.wrap = func(inner Table) Table {
 		return &faulty{inner, func(_ context.Context, token string, rows []*kgo.Record) (clickhouse.Inserted, error) {
 			own, err := Events(b.clickhouse(), nil)
 			require.NoError(t, err)
@@ -298,7 +298,7 @@ func TestMemoryIsBoundedWhileTheTableIsAway(t *testing.T) {
 	var away atomic.Bool
 	away.Store(true)
 	var most atomic.Int64
-	b.wrap = func(inner table) table {
+	b.wrap = func(inner Table) Table {
 		return &faulty{inner, func(ctx context.Context, token string, rows []*kgo.Record) (clickhouse.Inserted, error) {
 			if away.Load() {
 				return clickhouse.Inserted{}, &clickhouse.InsertError{Err: errors.New("connection refused")}
@@ -333,7 +333,7 @@ func TestMemoryIsBoundedWhileTheTableIsAway(t *testing.T) {
 func TestStopWhileTheTableIsAwayIsAnError(t *testing.T) {
 	b := kfake(t, 1)
 	b.produce(0, 10)
-	b.wrap = func(inner table) table {
+	b.wrap = func(inner Table) Table {
 		return &faulty{inner, func(context.Context, string, []*kgo.Record) (clickhouse.Inserted, error) {
 			return clickhouse.Inserted{}, &clickhouse.InsertError{Err: errors.New("connection refused")}
 		}}

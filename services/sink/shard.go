@@ -27,7 +27,7 @@ const firstTries = 15 * time.Second
 // up: neither memory nor inserts.
 type shard struct {
 	number    int
-	table     table
+	table     Table
 	hold      *hold
 	component string               // of Health
 	inserts   chan struct{}        // one token for each insert under way

@@ -126,7 +126,7 @@ func TestShardAwayHoldsBackItsPartitionsOnly(t *testing.T) {
 // late is a table whose server is away, then there with a table that is unfit,
 // then mended.
 type late struct {
-	table
+	Table
 	tries atomic.Int32
 	mend  chan struct{}
 }
@@ -154,7 +154,7 @@ func TestShardThatComesBackUnfit(t *testing.T) {
 	b.produce(1, 100)
 	second := &late{mend: make(chan struct{})}
 	var opened atomic.Int32
-	b.wrap = func(inner table) table {
+	b.wrap = func(inner Table) Table {
 		if opened.Add(1) == 2 {
 			second.table = inner
 			return second

@@ -19,33 +19,33 @@ type apart struct {
 func (s *Splitter) tellBlank(tx transaction, p *piece) {
 	p.apart.blank = topics.AppendLine(p.apart.blank, p.object.FromLine)
 	if len(p.apart.blank) == topics.MostRanges {
-		p.apart.blank = s.tellLines(tx, p, p.apart.blank, topics.OutcomeSkip, topics.ReasonBlank)
+		s.tellLines(tx, p, &p.apart.blank, topics.OutcomeSkip, topics.ReasonBlank)
 	}
 }
 
 func (s *Splitter) tellTooLong(tx transaction, p *piece) {
 	p.apart.tooLong = topics.AppendLine(p.apart.tooLong, p.object.FromLine)
 	if len(p.apart.tooLong) == topics.MostRanges {
-		p.apart.tooLong = s.tellLines(tx, p, p.apart.tooLong, topics.OutcomeDeadLetter, string(topics.ReasonLineTooLong))
+		s.tellLines(tx, p, &p.apart.tooLong, topics.OutcomeDeadLetter, string(topics.ReasonLineTooLong))
 	}
 }
 
 // tellApart produces what is noted of the piece's lines.
 func (s *Splitter) tellApart(tx transaction, p *piece) {
-	p.apart.blank = s.tellLines(tx, p, p.apart.blank, topics.OutcomeSkip, topics.ReasonBlank)
-	p.apart.tooLong = s.tellLines(tx, p, p.apart.tooLong, topics.OutcomeDeadLetter, string(topics.ReasonLineTooLong))
+	s.tellLines(tx, p, &p.apart.blank, topics.OutcomeSkip, topics.ReasonBlank)
+	s.tellLines(tx, p, &p.apart.tooLong, topics.OutcomeDeadLetter, string(topics.ReasonLineTooLong))
 }
 
-// tellLines produces an entry for lines of one outcome, and gives no lines back.
-func (s *Splitter) tellLines(tx transaction, p *piece, ranges []topics.LineRange, outcome topics.LedgerOutcome, reason string) []topics.LineRange {
-	if len(ranges) == 0 {
-		return nil
+// tellLines produces an entry for lines of one outcome, and forgets them.
+func (s *Splitter) tellLines(tx transaction, p *piece, ranges *[]topics.LineRange, outcome topics.LedgerOutcome, reason string) {
+	if len(*ranges) == 0 {
+		return
 	}
 	entry := s.entry(p, topics.LedgerLines)
-	entry.Outcome, entry.Reason, entry.Ranges = outcome, reason, ranges
+	entry.Outcome, entry.Reason, entry.Ranges = outcome, reason, *ranges
 	entry.ID = topics.LinesEntryID(&entry, p.record.Topic, p.record.Partition, p.record.Offset)
 	s.tell(tx, &entry)
-	return nil
+	*ranges = nil
 }
 
 // tellObject produces the entry that ends a run through an object.
