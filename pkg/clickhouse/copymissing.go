@@ -97,7 +97,7 @@ func (s *Swap) slices(ctx context.Context) ([]slice, error) {
 func (s *Swap) copySlice(ctx context.Context, id string, part slice, prove bool, known map[string]bool) (copied uint64, err error) {
 	var before string
 	for attempt := 1; ; attempt++ {
-		count, digest, err := s.missing(ctx, part, known)
+		count, doubled, digest, err := s.missing(ctx, part, known)
 		if err != nil || count == 0 {
 			return copied, err
 		}
@@ -113,8 +113,13 @@ func (s *Swap) copySlice(ctx context.Context, id string, part slice, prove bool,
 		settings["max_partitions_per_insert_block"] = 0
 		sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", which, attempt))
 		settings["insert_deduplication_token"] = hex.EncodeToString(sum[:16])
-		statement := fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s FINAL WHERE %s AND id IN (%s)",
-			s.other, columnList(), columnList(), s.live, part.where(), s.missingIDs(part))
+		// Only what is there twice has to be collapsed, which takes long.
+		final := ""
+		if doubled {
+			final = " FINAL"
+		}
+		statement := fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s%s WHERE %s",
+			s.other, columnList(), columnList(), s.live, final, s.whereMissing(part))
 		if err := s.conn.Exec(clickhouse.Context(ctx, clickhouse.WithSettings(settings)), statement); err != nil {
 			return copied, fmt.Errorf("copy rows of source %s from %s to %s: %w", part.source, s.live, s.other, err)
 		}
@@ -125,18 +130,20 @@ func (s *Swap) copySlice(ctx context.Context, id string, part slice, prove bool,
 	}
 }
 
-func (s *Swap) missing(ctx context.Context, part slice, known map[string]bool) (count, digest uint64, err error) {
-	query := "SELECT count(), groupBitXor(cityHash64(id)) FROM (" + s.missingIDs(part) + ")"
-	err = s.conn.QueryRow(clickhouse.Context(ctx, clickhouse.WithSettings(settingsOf(proofRequirements, known))), query).Scan(&count, &digest)
+// missing counts the ids that the other table lacks, and tells whether one of
+// them has several rows.
+func (s *Swap) missing(ctx context.Context, part slice, known map[string]bool) (count uint64, doubled bool, digest uint64, err error) {
+	var rows uint64
+	query := fmt.Sprintf("SELECT uniqExact(id), count(), sum(cityHash64(id)) FROM %s WHERE %s", s.live, s.whereMissing(part))
+	err = s.conn.QueryRow(clickhouse.Context(ctx, clickhouse.WithSettings(settingsOf(proofRequirements, known))), query).Scan(&count, &rows, &digest)
 	if err != nil {
-		return 0, 0, fmt.Errorf("compare the ids of source %s in %s and %s: %w", part.source, s.live, s.other, err)
+		return 0, false, 0, fmt.Errorf("compare the ids of source %s in %s and %s: %w", part.source, s.live, s.other, err)
 	}
-	return count, digest, nil
+	return count, rows > count, digest, nil
 }
 
-func (s *Swap) missingIDs(part slice) string {
-	return fmt.Sprintf("SELECT DISTINCT id FROM %s WHERE %s AND %s AND id NOT IN (SELECT id FROM %s WHERE %s)",
-		s.live, part.where(), alive, s.other, part.where())
+func (s *Swap) whereMissing(part slice) string {
+	return fmt.Sprintf("%s AND %s AND id NOT IN (SELECT id FROM %s WHERE %s)", part.where(), alive, s.other, part.where())
 }
 
 func columnList() string {

@@ -34,34 +34,35 @@ func (s *Swap) Live() string { return s.live.database + "." + s.live.name }
 // Other is the name of the table that is to take the live one's place.
 func (s *Swap) Other() string { return s.other.database + "." + s.other.name }
 
-// Check finds what makes exchanging the tables impossible or unsafe.
-func (s *Swap) Check(ctx context.Context) error {
+// Check finds what makes exchanging the tables impossible or unsafe. An error is
+// a server that could not be asked.
+func (s *Swap) Check(ctx context.Context) (problem string, err error) {
 	if s.liveCfg.Cluster != "" || len(s.liveCfg.Addresses) > 1 {
-		return fmt.Errorf("table %s is on several servers, and they can't exchange their tables at one moment: a sink that turns to another server in between would write to the old one", s.Live())
+		return fmt.Sprintf("table %s is on several servers, and they can't exchange their tables at one moment: a sink that turns to another server in between would write to the old one", s.Live()), nil
 	}
 	var engine string
 	if err := s.conn.QueryRow(ctx, "SELECT engine FROM system.databases WHERE name = "+quoteText(s.live.database)).Scan(&engine); err != nil {
-		return fmt.Errorf("read the engine of database %s: %w", s.live.database, err)
+		return "", fmt.Errorf("read the engine of database %s: %w", s.live.database, err)
 	}
 	if engine != "Atomic" {
-		return fmt.Errorf("database %s has the engine %s; only Atomic exchanges tables at one moment", s.live.database, engine)
+		return fmt.Sprintf("database %s has the engine %s; only Atomic exchanges tables at one moment", s.live.database, engine), nil
 	}
 	for _, ref := range []tableRef{s.live, s.other} {
 		state, found, err := inspect(ctx, s.conn, ref)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if !found {
 			if ref == s.live {
-				return fmt.Errorf("there is no table %s", ref)
+				return fmt.Sprintf("there is no table %s", ref), nil
 			}
 			continue
 		}
 		switch {
 		case state.replicated() || state.shared():
-			return fmt.Errorf("table %s has the engine %s, and its replicas can't exchange their tables at one moment", ref, state.engine)
+			return fmt.Sprintf("table %s has the engine %s, and its replicas can't exchange their tables at one moment", ref, state.engine), nil
 		case !state.mergeTree():
-			return fmt.Errorf("table %s has the engine %s", ref, state.engine)
+			return fmt.Sprintf("table %s has the engine %s", ref, state.engine), nil
 		}
 		known := make(map[string]bool, len(columns))
 		for _, column := range columns {
@@ -69,20 +70,20 @@ func (s *Swap) Check(ctx context.Context) error {
 		}
 		for _, column := range state.columns {
 			if !known[column.name] {
-				return fmt.Errorf("table %s has the column %s, which is not auditstream's, and whose values would not be copied: drop it, or replay without --swap", ref, column.name)
+				return fmt.Sprintf("table %s has the column %s, which is not auditstream's, and whose values would not be copied: drop it, or replay without --swap", ref, column.name), nil
 			}
 		}
 		for _, dependent := range state.dependents {
 			view, found, err := inspect(ctx, s.conn, dependent)
 			if err != nil {
-				return err
+				return "", err
 			}
 			if found && view.engine == "MaterializedView" {
-				return fmt.Errorf("the materialized view %s follows what is inserted into %s: it would see the copied rows again, and then no more: drop it, and make it anew after the swap", dependent, ref)
+				return fmt.Sprintf("the materialized view %s follows what is inserted into %s: it would see the copied rows again, and then no more: drop it, and make it anew after the swap", dependent, ref), nil
 			}
 		}
 	}
-	return nil
+	return "", nil
 }
 
 // State is how far a swap is, by the tables' comments alone.

@@ -109,11 +109,14 @@ func (p *pipeline) rows(t *testing.T) int64 {
 }
 
 // rowIDs is how many rows each id has, without FINAL.
-func (p *pipeline) rowIDs(t *testing.T) map[string]uint64 {
+func (p *pipeline) rowIDs(t *testing.T) map[string]uint64 { return p.idsOf(t, "kubernetes_audit_logs") }
+
+// idsOf is how many rows each id has in a table or view.
+func (p *pipeline) idsOf(t *testing.T, table string) map[string]uint64 {
 	t.Helper()
 	conn := p.connect(t)
 	defer func() { _ = conn.Close() }()
-	result, err := conn.Query(t.Context(), "SELECT id, count() FROM kubernetes_audit_logs GROUP BY id")
+	result, err := conn.Query(t.Context(), "SELECT id, count() FROM "+table+" GROUP BY id")
 	require.NoError(t, err)
 	defer func() { _ = result.Close() }()
 	ids := map[string]uint64{}

@@ -328,8 +328,12 @@ func (r *replay) check(ctx context.Context) error {
 		return err
 	}
 	if r.Swap {
-		if err := r.swap.Check(ctx); err != nil {
-			return refuse("--swap: %v", err)
+		problem, err := r.swap.Check(ctx)
+		if err != nil {
+			return err
+		}
+		if problem != "" {
+			return refuse("--swap: %s", problem)
 		}
 	}
 	if r.Into != "" || r.From == FromNormalized {

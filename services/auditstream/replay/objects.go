@@ -148,6 +148,7 @@ func (r *replay) split(ctx context.Context) error {
 	stage, err := fetcher.New(ctx, fetcher.Options{
 		Config: r.Config.Fetcher, Sources: sources, S3: r.Config.S3, Topics: own, Kafka: r.Config.Kafka,
 		Group: group, Log: r.Log, Registerer: prometheus.NewRegistry(), Health: telemetry.NewHealth(r.Log),
+		AtStep: r.SplitHook,
 	})
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/auditstream/auditstream/pkg/clickhouse"
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/kafka"
+	"github.com/auditstream/auditstream/services/fetcher/split"
 	"github.com/auditstream/auditstream/services/sink"
 	"github.com/auditstream/auditstream/topics"
 )
@@ -54,8 +55,9 @@ type Options struct {
 
 	// Hooks for tests: each runs between durable steps, and its error ends the
 	// replay there as if it had died.
-	Hook     func(partition int32, step sink.Step) error
-	SwapHook func(step SwapStep) error
+	Hook      func(partition int32, step sink.Step) error
+	SplitHook func(step split.Step) error
+	SwapHook  func(step SwapStep) error
 }
 
 // RefusedError is a replay that can't be meant, or would do harm. Nothing was
@@ -167,6 +169,9 @@ func (r *replay) validate() error {
 //	died while filling: an open intent at most, which is settled first;
 //	died in the swap: see swap.go.
 func (r *replay) run(ctx context.Context) (Summary, error) {
+	if err := r.awaitTable(ctx); err != nil {
+		return Summary{}, err
+	}
 	if err := r.check(ctx); err != nil {
 		return Summary{}, err
 	}
@@ -216,6 +221,30 @@ func (r *replay) run(ctx context.Context) (Summary, error) {
 	summary := r.summary(fill, copied)
 	summary.Swapped = r.Swap
 	return summary, r.finish(ctx)
+}
+
+// tableTimeout is how long a server is waited for that is away at the beginning.
+const tableTimeout = time.Minute
+
+// awaitTable waits until ClickHouse answers: a replay that is run again after a
+// crash may find the server on its way back. Later the sink waits, as ever.
+func (r *replay) awaitTable(ctx context.Context) error {
+	deadline := time.Now().Add(tableTimeout)
+	for told := false; ; told = true {
+		err := r.table.Ping(ctx)
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("ask ClickHouse: %w", err)
+		}
+		if !told {
+			r.say("waiting for ClickHouse: %v", err)
+		}
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+	}
 }
 
 // say tells people how it goes.
