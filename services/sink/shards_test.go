@@ -137,7 +137,7 @@ func (l *late) Prepare(ctx context.Context) error {
 	}
 	select {
 	case <-l.mend:
-		return l.table.Prepare(ctx)
+		return l.Table.Prepare(ctx)
 	default:
 		return &clickhouse.UnfitError{Table: "t", Problems: []clickhouse.Problem{{Subject: "column verb", Found: "missing", Mend: "add it"}}}
 	}

@@ -33,10 +33,11 @@ func (r *Report) Text(w io.Writer) error {
 }
 
 func (r *Report) totals(b *strings.Builder) {
+	// A strings.Builder takes everything.
 	table := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "workspace\tsource\tobjects\tlines\twith rows\tdead letters\tskipped\tmissing\trows\t")
+	_, _ = fmt.Fprintln(table, "workspace\tsource\tobjects\tlines\twith rows\tdead letters\tskipped\tmissing\trows\t")
 	line := func(workspace, source string, t *Totals) {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", workspace, source, number(t.Objects), number(t.Lines),
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", workspace, source, number(t.Objects), number(t.Lines),
 			number(t.WithRows), number(t.DeadOnly), number(t.Skipped), number(t.Missing), number(t.Rows))
 	}
 	for i := range r.Sources {
@@ -45,7 +46,7 @@ func (r *Report) totals(b *strings.Builder) {
 	if len(r.Sources) != 1 {
 		line("", "all", &r.Totals)
 	}
-	_ = table.Flush() // a strings.Builder takes everything
+	_ = table.Flush()
 	b.WriteByte('\n')
 }
 
