@@ -156,7 +156,7 @@ func TestShardThatComesBackUnfit(t *testing.T) {
 	var opened atomic.Int32
 	b.wrap = func(inner Table) Table {
 		if opened.Add(1) == 2 {
-			second.table = inner
+			second.Table = inner
 			return second
 		}
 		return inner
