@@ -135,4 +135,4 @@ ENGINE = Distributed('main', 'default', 'kubernetes_audit_logs');
 CREATE TABLE IF NOT EXISTS `default`.`auditstream_objects_all` ON CLUSTER `main` AS `default`.`auditstream_objects`
 ENGINE = Distributed('main', 'default', 'auditstream_objects');
 
-CREATE OR REPLACE VIEW `default`.`audit_events` ON CLUSTER `main` AS SELECT * FROM `default`.`kubernetes_audit_logs` FINAL SETTINGS do_not_merge_across_partitions_select_final = 1;
+CREATE OR REPLACE VIEW `default`.`audit_events` ON CLUSTER `main` AS SELECT * FROM `default`.`kubernetes_audit_logs_all` FINAL SETTINGS do_not_merge_across_partitions_select_final = 1;

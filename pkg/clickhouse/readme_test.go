@@ -27,7 +27,10 @@ func TestQuestionsOfTheReadme(t *testing.T) {
 	require.Len(t, questions, 2)
 
 	cfg := testConfig(t)
+	cfg.View = cfg.Table + "_events"
 	table, conn := openTable(t, cfg)
+	_, err = Apply(t.Context(), conn, cfg)
+	require.NoError(t, err)
 	now := uint32(time.Now().Unix()) //nolint:gosec // until 2106
 	row := func(source, user, address, name string, code int64) event.Row {
 		return event.Row{
@@ -46,7 +49,7 @@ func TestQuestionsOfTheReadme(t *testing.T) {
 		`["eve",["a","b"],2]`,
 		`["192.0.2.9","Example",["a"],["b"]]`,
 	} {
-		question := strings.ReplaceAll(questions[i], "kubernetes_audit_logs", qualified(cfg))
+		question := strings.ReplaceAll(questions[i], "audit_events", Quote(cfg.View))
 		var answers []string
 		rows, err := conn.Query(t.Context(), "SELECT toJSONString(tuple(*)) FROM ("+strings.TrimSpace(question)+")")
 		require.NoError(t, err, question)

@@ -26,7 +26,17 @@ func ViewDDL(cfg config.ClickHouse) string {
 
 const viewSettings = "do_not_merge_across_partitions_select_final = 1"
 
+// viewTable is what the view reads: with a cluster the table over all shards. A
+// row and its twin are on one shard.
+func viewTable(cfg config.ClickHouse) config.ClickHouse {
+	if cfg.Cluster != "" {
+		return distributed(cfg)
+	}
+	return cfg
+}
+
 func viewQuery(cfg config.ClickHouse) string {
+	cfg = viewTable(cfg)
 	return "SELECT * FROM " + qualified(cfg) + " FINAL SETTINGS " + viewSettings
 }
 
@@ -49,8 +59,9 @@ func diffView(ctx context.Context, conn driver.Conn, cfg config.ClickHouse) ([]D
 		want.Have, want.Statement, want.Advice = state.engine, "", "give clickhouse.view another name"
 		return []Difference{want}, nil
 	}
+	_, read := TableName(viewTable(cfg))
 	_, query, _ := strings.Cut(state.createQuery, " AS SELECT ")
-	ofTable := strings.Contains(query, " FROM "+database+"."+table+" ") || strings.Contains(query, " FROM "+Quote(database)+"."+Quote(table)+" ")
+	ofTable := strings.Contains(query, " FROM "+database+"."+read+" ") || strings.Contains(query, " FROM "+Quote(database)+"."+Quote(read)+" ")
 	if !ofTable || !strings.Contains(query, " FINAL") || !strings.Contains(query, viewSettings) {
 		want.Have = "SELECT " + query
 		return []Difference{want}, nil

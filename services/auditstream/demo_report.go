@@ -148,7 +148,7 @@ Go on
   go tool task up                     the pipeline here, until Ctrl-C; put logs into its bucket and ask:
 
     curl 'http://127.0.0.1:18123/' --data-binary \
-      "SELECT eventTime, eventName, actor['username'], srcIP FROM kubernetes_audit_logs WHERE NOT readOnly ORDER BY eventTime DESC LIMIT 20 FORMAT PrettyCompact"
+      "SELECT eventTime, eventName, actor['username'], srcIP FROM audit_events WHERE NOT readOnly ORDER BY eventTime DESC LIMIT 20 FORMAT PrettyCompact"
 `)
 	if d.keep {
 		d.say("\n  AUDITSTREAM_EMBEDDED_DIRECTORY=%s auditstream up\n                                      goes on with the data of this demo\n", d.directory)
