@@ -77,7 +77,10 @@ func (v *verification) lineByLine(ctx context.Context, s *suspect, problem *Prob
 	problem.Missing = e.withRows().without(have)
 	problem.Short, problem.Surplus, problem.Doubled = rangesOf(x.short), rangesOf(x.surplus), rangesOf(x.doubled)
 
+	// More may have arrived since the first look.
+	problem.Rows = x.rows
 	counts := s.counts
+	counts.Rows = x.rows
 	counts.Skipped = e.skipped.within(e.fetched).without(have).count()
 	counts.WithRows = have.within(e.fetched).count()
 	counts.DeadOnly = e.dead.within(e.fetched).without(have).count()
@@ -91,11 +94,13 @@ type examination struct {
 
 	line   int64 // at hand; 0: none
 	events int64 // different ids of it
+	rows   int64 // of all lines, as they are
 
 	have, short, surplus, doubled []topics.LineRange
 }
 
 func (x *examination) take(id string, times uint64) {
+	x.rows += int64(times) //nolint:gosec // a number of rows
 	_, line, _, err := identity.ParseRowID(id)
 	if err != nil || line < 1 {
 		x.surplus = topics.AppendLine(x.surplus, 0) // of no line
