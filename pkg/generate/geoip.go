@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/maxmind/mmdbwriter"
 	"github.com/maxmind/mmdbwriter/mmdbtype"
@@ -68,6 +70,27 @@ var anonymous = []struct {
 // WriteGeoIP writes a City, an ASN and an Anonymous-IP database into directory
 // and returns their paths. They know the documentation ranges and nothing else.
 func WriteGeoIP(directory string) ([]string, error) {
+	return geoIPBuild{places, DefaultStart}.write(directory)
+}
+
+// WriteNextGeoIP is WriteGeoIP for a build a month later, when every network
+// has moved to the next place. Files that are there are replaced as a whole.
+func WriteNextGeoIP(directory string) ([]string, error) {
+	moved := slices.Clone(places)
+	for i := range moved {
+		moved[i] = places[(i+1)%len(places)]
+		moved[i].network = places[i].network
+	}
+	return geoIPBuild{moved, DefaultStart.AddDate(0, 1, 0)}.write(directory)
+}
+
+// geoIPBuild is what one build of the databases knows.
+type geoIPBuild struct {
+	places []place
+	at     time.Time
+}
+
+func (b geoIPBuild) write(directory string) ([]string, error) {
 	databases := []struct {
 		kind   string
 		record func(place) mmdbtype.Map
@@ -81,12 +104,16 @@ func WriteGeoIP(directory string) ([]string, error) {
 	}
 	var paths []string
 	for _, database := range databases {
-		content, err := buildDatabase(database.kind, database.record)
+		content, err := b.database(database.kind, database.record)
 		if err != nil {
 			return nil, fmt.Errorf("generate GeoIP database %s: %w", database.kind, err)
 		}
 		path := filepath.Join(directory, database.kind+".mmdb")
-		if err := os.WriteFile(path, content, 0o644); err != nil { //nolint:gosec // nothing secret in it
+		err = os.WriteFile(path+".new", content, 0o644) //nolint:gosec // nothing secret in it
+		if err == nil {
+			err = os.Rename(path+".new", path)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("generate GeoIP database %s: %w", database.kind, err)
 		}
 		paths = append(paths, path)
@@ -94,9 +121,9 @@ func WriteGeoIP(directory string) ([]string, error) {
 	return paths, nil
 }
 
-func buildDatabase(kind string, record func(place) mmdbtype.Map) ([]byte, error) {
+func (b geoIPBuild) database(kind string, record func(place) mmdbtype.Map) ([]byte, error) {
 	tree, err := mmdbwriter.New(mmdbwriter.Options{
-		BuildEpoch:              DefaultStart.Unix(),
+		BuildEpoch:              b.at.Unix(),
 		DatabaseType:            kind,
 		Description:             map[string]string{"en": "auditstream demonstration: ranges for documentation, made-up carriers"},
 		IncludeReservedNetworks: true, // documentation ranges are reserved
@@ -115,7 +142,7 @@ func buildDatabase(kind string, record func(place) mmdbtype.Map) ([]byte, error)
 		return tree.Insert(&net.IPNet{IP: address.AsSlice(), Mask: net.CIDRMask(prefix.Bits(), address.BitLen())}, value)
 	}
 	if record != nil {
-		for _, p := range places {
+		for _, p := range b.places {
 			if err := insert(p.network, record(p)); err != nil {
 				return nil, err
 			}

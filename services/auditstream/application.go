@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/services/auditstream/stack"
 )
 
 // Exit codes.
@@ -166,4 +167,17 @@ func (a *application) variable(name string) string {
 // load reads the configuration and checks what the commands need of it.
 func (a *application) load(commands ...config.Command) (config.Config, error) {
 	return config.Load(a.file(), a.environ, commands...)
+}
+
+// loadHere is load for commands that work on a running pipeline. Without
+// brokers in the configuration that is the one that `up` runs on this machine.
+func (a *application) loadHere(commands ...config.Command) (config.Config, error) {
+	cfg, err := a.load()
+	if err != nil {
+		return cfg, err
+	}
+	if len(cfg.Kafka.Brokers) == 0 {
+		return stack.Here(cfg), nil
+	}
+	return a.load(commands...)
 }

@@ -101,7 +101,7 @@ aside, and what it was. What was put back already is left out. Changes nothing.
     auditstream deadletter list --object s3://audit-logs/production/a.gz --json`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			cfg, err := a.load(config.CommandTopics)
+			cfg, err := a.loadHere(config.CommandTopics)
 			if err != nil {
 				return err
 			}
@@ -192,7 +192,7 @@ hexadecimal when they are none. Needs kafka.brokers.
 			if err != nil {
 				return usageProblem("deadletter show", err.Error())
 			}
-			cfg, err := a.load(config.CommandTopics)
+			cfg, err := a.loadHere(config.CommandTopics)
 			if err != nil {
 				return err
 			}
@@ -262,7 +262,7 @@ every enricher is of this version. Exit code: 1 when something was refused.
 				}
 				positions = append(positions, position)
 			}
-			cfg, err := a.load(config.CommandEnricher)
+			cfg, err := a.loadHere(config.CommandEnricher)
 			if err != nil {
 				return err
 			}

@@ -32,7 +32,7 @@ type demo struct {
 	events, objectCount int
 	seed                uint64
 	data                string
-	keep                bool
+	keep, replay        bool
 
 	out       io.Writer
 	directory string
@@ -63,6 +63,7 @@ one of them. Then prints what a security engineer would ask the table.
     auditstream demo
     auditstream demo --events 1000000 --seed 7
     auditstream demo --data ~/audit-logs     # your own files, as a source has them
+    auditstream demo --replay                # then a new GeoIP build, a replay, and the check again
 
 Nothing outside the folder is touched; it is removed in the end unless --keep.
 Exit code 0 when everything is there once, 1 otherwise.`,
@@ -77,6 +78,7 @@ Exit code 0 when everything is there once, 1 otherwise.`,
 	flags.IntVar(&d.objectCount, "objects", 0, "objects to spread them over (default: one for every 2,500 events)")
 	flags.Uint64Var(&d.seed, "seed", 1, "of the generated logs: the same seed, the same logs (but for the time)")
 	flags.StringVar(&d.data, "data", "", "folder of audit logs to use instead of generated ones")
+	flags.BoolVar(&d.replay, "replay", false, "in the end, bring in a new GeoIP build, replay, and verify again")
 	flags.BoolVar(&d.keep, "keep", false, "keep the folder with broker, table and bucket")
 	command.PreRunE = func(*cobra.Command, []string) error { return d.check() }
 	return command
@@ -246,6 +248,17 @@ func (d *demo) conclude(ctx context.Context) error {
 		return err
 	}
 	d.say("\n%s lines in %s, servers' start included\n", number(d.expected.lines()), took.Round(100*time.Millisecond))
+	if d.replay {
+		replayed, err := d.replayWithNewPlaces(ctx)
+		if err != nil {
+			return err
+		}
+		verifiedAgain, err := d.verify(ctx)
+		if err != nil {
+			return err
+		}
+		ok, verified = ok && replayed, verified && verifiedAgain
+	}
 	d.goOn()
 	d.verdict = nil
 	if !ok || !verified {

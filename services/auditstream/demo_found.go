@@ -77,17 +77,27 @@ func (q queries) numbers(ctx context.Context, query string, into ...*int) error 
 
 // ids calls yield for the id of every row, duplicates included.
 func (q queries) ids(ctx context.Context, yield func(id string)) error {
-	body, err := q.open(ctx, "SELECT id FROM {table} FORMAT TabSeparated")
+	return q.lines(ctx, "SELECT id FROM {table}", func(id string) error {
+		yield(id)
+		return nil
+	})
+}
+
+// lines calls yield for every row, its values with tabs between them.
+func (q queries) lines(ctx context.Context, query string, yield func(line string) error) error {
+	body, err := q.open(ctx, query+" FORMAT TabSeparated")
 	if err != nil {
 		return err
 	}
 	defer body.Close()
 	lines := bufio.NewScanner(body)
 	for lines.Scan() {
-		yield(lines.Text())
+		if err := yield(lines.Text()); err != nil {
+			return err
+		}
 	}
 	if err := lines.Err(); err != nil {
-		return fmt.Errorf("read the row ids: %w", err)
+		return fmt.Errorf("read the answer of ClickHouse: %w", err)
 	}
 	return nil
 }

@@ -35,16 +35,18 @@ func requireEmpty(t *testing.T, folder string) {
 	require.Empty(t, entries)
 }
 
+// The demo in full: what is put in, a replay with other places, and the check of both.
 func TestDemoOnGeneratedLogs(t *testing.T) {
 	environ, temporary := demoEnvironment(t)
-	child := program(t, environ, "demo", "--events", "6000", "--objects", "9", "--seed", "5")
+	child := program(t, environ, "demo", "--events", "6000", "--objects", "9", "--seed", "5", "--replay")
 	output, err := child.CombinedOutput()
 	require.NoError(t, err, "%s", output)
 	text := string(output)
 	require.Contains(t, text, "count() 6,000, uniqExact(id) 6,000, expected 6,000")
 	require.Contains(t, text, "object-corrupt 1")
 	require.Contains(t, text, "every line is there, once")
-	require.Contains(t, text, "everything that was fetched is there, once")
+	require.Equal(t, 2, strings.Count(text, "everything that was fetched is there, once"), "before the replay and after it")
+	require.Contains(t, text, "count() 6,000, uniqExact(id) 6,000; the same ids as before: yes")
 	for _, question := range questions {
 		_, answer, found := strings.Cut(text, "\n"+question.title+"\n")
 		require.True(t, found, question.title)

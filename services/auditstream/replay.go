@@ -51,7 +51,8 @@ go on.
 
 Times are like 2026-01-31 or 2026-01-31T12:00:00Z, or ages like 36h or 30d, and
 are those at which records came into the topic. Needs kafka.brokers,
-clickhouse.addresses and the sources.
+clickhouse.addresses and the sources; without brokers it works on the pipeline
+that 'auditstream up' runs here.
 
     auditstream replay --from raw --since 30d --dry-run
     auditstream replay --from raw --since 30d --rate 5000
@@ -88,7 +89,7 @@ func (a *application) replay(ctx context.Context, f *replayFlags) error {
 	if !f.abort && opts.From != replay.FromNormalized {
 		commands = append(commands, config.CommandEnricher)
 	}
-	cfg, err := a.load(commands...)
+	cfg, err := a.loadHere(commands...)
 	if err != nil {
 		return err
 	}
