@@ -44,7 +44,9 @@ func (s *Swap) Check(ctx context.Context) (problem string, err error) {
 	if err := s.conn.QueryRow(ctx, "SELECT engine FROM system.databases WHERE name = "+quoteText(s.live.database)).Scan(&engine); err != nil {
 		return "", fmt.Errorf("read the engine of database %s: %w", s.live.database, err)
 	}
-	if engine != "Atomic" {
+	// Overlay is what the embedded engine puts over an Atomic database; over any
+	// other EXCHANGE is refused.
+	if engine != "Atomic" && engine != "Overlay" {
 		return fmt.Sprintf("database %s has the engine %s; only Atomic exchanges tables at one moment", s.live.database, engine), nil
 	}
 	for _, ref := range []tableRef{s.live, s.other} {

@@ -128,6 +128,9 @@ func New(opts Options) (*Databases, error) {
 	return d, nil
 }
 
+// None tells whether no database is in use.
+func (d *Databases) None() bool { return d.current.Load().empty() }
+
 // Run looks for replaced files until ctx is done.
 func (d *Databases) Run(ctx context.Context) error {
 	if d.opts.Directory == "" && len(d.opts.Files) == 0 {

@@ -55,6 +55,11 @@ func NewReplay(opts ReplayOptions) (*Replay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("replay lines: %w", err)
 	}
+	if r.databases.None() && (opts.GeoIP.Directory != "" || len(opts.GeoIP.Files) > 0) {
+		// The stage goes on without; here it would take the places from rows that
+		// have them.
+		return nil, errors.New("replay lines: enricher.geoip names databases, and none of them can be used")
+	}
 	r.work = newWork(Options{Topics: opts.Topics, LineLimit: opts.LineLimit, Sources: opts.Sources}, 0, nil, nil)
 	return r, nil
 }

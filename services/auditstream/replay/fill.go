@@ -272,7 +272,8 @@ func progress(state *sink.RunState) (done, whole int64) {
 // replay did is not in it.
 type Summary struct {
 	Name     string
-	Table    string
+	Table    string // that was filled
+	Live     string
 	Records  int64 // read
 	Unwanted int64 // passed over by the filter
 	Rows     int64
@@ -285,7 +286,7 @@ type Summary struct {
 }
 
 func (r *replay) summary(f *fill, copied uint64) Summary {
-	s := Summary{Name: r.Name, Table: r.swap.Live(), Over: r.plan.over, DryRun: r.DryRun, Copied: copied}
+	s := Summary{Name: r.Name, Table: r.swap.Live(), Live: r.swap.Live(), Over: r.plan.over, DryRun: r.DryRun, Copied: copied}
 	if r.Into != "" {
 		s.Table = r.swap.Other()
 	}
@@ -316,7 +317,7 @@ func (s Summary) String() string {
 		}
 	}
 	if s.Swapped {
-		text += fmt.Sprintf("; %d rows copied as they were; it is the live table now, and the old one is %s, to be dropped when it is no longer wanted", s.Copied, s.Table)
+		text += fmt.Sprintf("; %d rows copied as they were. That table is %s now; the old one is %s, to be dropped when it is no longer wanted", s.Copied, s.Live, s.Table)
 	}
 	return text
 }

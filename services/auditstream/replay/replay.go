@@ -185,6 +185,10 @@ func (r *replay) run(ctx context.Context) (Summary, error) {
 		r.say("this replay has ended; --again begins it anew")
 		return r.summary(nil, 0), r.deleteTopics(ctx)
 	}
+	fill, err := r.newFill()
+	if err != nil {
+		return Summary{}, err
+	}
 	if over, err := r.swappedBefore(ctx); err != nil {
 		return Summary{}, err
 	} else if over {
@@ -199,10 +203,6 @@ func (r *replay) run(ctx context.Context) (Summary, error) {
 		return Summary{}, err
 	}
 	if err := r.tellLedger(ctx); err != nil {
-		return Summary{}, err
-	}
-	fill, err := r.newFill()
-	if err != nil {
 		return Summary{}, err
 	}
 	if err := r.fetchObjects(ctx); err != nil {

@@ -174,6 +174,11 @@ func TestRefused(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, groups.Groups(), w.cfg.Kafka.Group+"-replay-test")
 
+	// Databases that are named and can't be used would take the places from rows.
+	none := w.options(replay.FromRaw)
+	none.Config.Enricher.GeoIP.Directory = t.TempDir()
+	require.ErrorContains(t, w.fails(none), "none of them can be used")
+
 	// A view that is fed by inserts would see copied rows again.
 	w.exec("CREATE TABLE counted (n UInt64) ENGINE = SummingMergeTree ORDER BY tuple() SETTINGS non_replicated_deduplication_window = 1000")
 	w.exec("CREATE MATERIALIZED VIEW counting TO counted AS SELECT count() AS n FROM " + w.cfg.ClickHouse.Table)
