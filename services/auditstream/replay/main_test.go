@@ -30,8 +30,11 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// patience bounds everything a test waits for.
-const patience = 90 * time.Second
+const (
+	// patience bounds everything a test waits for.
+	patience = 90 * time.Second
+	poll     = 50 * time.Millisecond
+)
 
 var received = time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC)
 
@@ -50,6 +53,11 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldOn(t, servers.Kafka(t))
+}
+
+func newWorldOn(t *testing.T, brokers []string) *world {
+	t.Helper()
 	name := servers.Name(t, "replay")
 	server := servers.ClickHouse(t)
 	w := &world{t: t, conn: server.Conn(t), geo: t.TempDir(), want: make(map[string]bool), cfg: config.Default()}
@@ -57,7 +65,7 @@ func newWorld(t *testing.T) *world {
 	_, err := generate.WriteGeoIP(w.geo)
 	require.NoError(t, err)
 	cfg := &w.cfg
-	cfg.Kafka.Brokers, cfg.Kafka.Group, cfg.Kafka.Instance, cfg.Kafka.SessionTimeout = servers.Kafka(t), name, "test", 6*time.Second
+	cfg.Kafka.Brokers, cfg.Kafka.Group, cfg.Kafka.Instance, cfg.Kafka.SessionTimeout = brokers, name, "test", 6*time.Second
 	cfg.Kafka.TransactionTimeout = 10 * time.Second
 	cfg.Topics.Prefix, cfg.Topics.LineLimit = name+".", 64<<10
 	cfg.Sink.BatchRows, cfg.Sink.BatchAge, cfg.Sink.Backoff = 100, 200*time.Millisecond, 20*time.Millisecond
