@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 )
@@ -21,7 +22,18 @@ const copyAttempts = 5
 type slice struct {
 	source   string
 	from, to uint32
+	hours    map[hour]fingerprint
 }
+
+// hour is a source's rows received in one hour since 1970.
+type hour struct {
+	source string
+	number uint32
+}
+
+// fingerprint is the same for the same rows. Rows are only ever added, or
+// removed as a twin or past their time.
+type fingerprint struct{ rows, ids uint64 }
 
 // alive leaves out what the table may remove at any moment.
 const alive = "NOT (sourceTTL > 0 AND receivedAt + toIntervalDay(sourceTTL) <= now())"
@@ -37,7 +49,8 @@ func (c slice) where() string {
 // progress is told of each. It may be broken off and begun again at any point. id
 // tells this swap's copies from another's.
 //
-// With prove it returns when there is none left, which it has looked for: nobody
+// What it has found to be whole it looks at again only where the live table has
+// changed since. With prove it returns when there is none left, which it has looked for: nobody
 // may write to the live table then, or there is no end to it.
 func (s *Swap) CopyMissing(ctx context.Context, id string, prove bool, progress func(slices, of int, copied uint64)) (copied uint64, err error) {
 	slices, err := s.slices(ctx)
@@ -49,21 +62,26 @@ func (s *Swap) CopyMissing(ctx context.Context, id string, prove bool, progress 
 		return 0, err
 	}
 	for i, part := range slices {
-		count, err := s.copySlice(ctx, id, part, prove, known)
+		count, whole, err := s.copySlice(ctx, id, part, prove, known)
 		copied += count
 		if err != nil {
 			return copied, err
+		}
+		if whole {
+			// The fingerprints are older than what was found.
+			maps.Copy(s.proven, part.hours)
 		}
 		progress(i+1, len(slices), copied)
 	}
 	return copied, nil
 }
 
-// slices cuts the live table, hour by hour, into parts of a bounded size.
+// slices cuts what is not known to be whole of the live table, hour by hour,
+// into parts of a bounded size.
 func (s *Swap) slices(ctx context.Context) ([]slice, error) {
-	const hour = 3600
+	const seconds = 3600
 	rows, err := s.conn.Query(clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"final": 0})),
-		"SELECT sourceID, intDiv(toUInt32(receivedAt), 3600) AS hour, count() FROM "+s.live.String()+" GROUP BY sourceID, hour ORDER BY sourceID, hour")
+		"SELECT sourceID, intDiv(toUInt32(receivedAt), 3600) AS hour, count(), sum(cityHash64(id)) FROM "+s.live.String()+" GROUP BY sourceID, hour ORDER BY sourceID, hour")
 	if err != nil {
 		return nil, fmt.Errorf("cut table %s: %w", s.live, err)
 	}
@@ -72,18 +90,23 @@ func (s *Swap) slices(ctx context.Context) ([]slice, error) {
 	for rows.Next() {
 		var source string
 		var number uint32
-		var count uint64
-		if err := rows.Scan(&source, &number, &count); err != nil {
+		var found fingerprint
+		if err := rows.Scan(&source, &number, &found.rows, &found.ids); err != nil {
 			_ = rows.Close()
 			return nil, fmt.Errorf("cut table %s: %w", s.live, err)
 		}
-		if last := len(slices) - 1; last >= 0 && slices[last].source == source && held+count <= copyRows {
-			slices[last].to = (number + 1) * hour
-			held += count
+		if before, known := s.proven[hour{source, number}]; known && before == found {
+			held = copyRows // nothing is joined over it
 			continue
 		}
-		slices = append(slices, slice{source, number * hour, (number + 1) * hour})
-		held = count
+		if last := len(slices) - 1; last >= 0 && slices[last].source == source && held+found.rows <= copyRows {
+			slices[last].to = (number + 1) * seconds
+			slices[last].hours[hour{source, number}] = found
+			held += found.rows
+			continue
+		}
+		slices = append(slices, slice{source, number * seconds, (number + 1) * seconds, map[hour]fingerprint{{source, number}: found}})
+		held = found.rows
 	}
 	if err := closeRows(rows); err != nil {
 		return nil, fmt.Errorf("cut table %s: %w", s.live, err)
@@ -94,19 +117,22 @@ func (s *Swap) slices(ctx context.Context) ([]slice, error) {
 // copySlice copies once, or until nothing is missing. A copy's token says which rows it
 // holds and which time it is that they are missing: a copy that an earlier
 // process began and that is still under way is the same one.
-func (s *Swap) copySlice(ctx context.Context, id string, part slice, prove bool, known map[string]bool) (copied uint64, err error) {
+func (s *Swap) copySlice(ctx context.Context, id string, part slice, prove bool, known map[string]bool) (copied uint64, whole bool, err error) {
 	var before string
 	for attempt := 1; ; attempt++ {
 		count, doubled, digest, err := s.missing(ctx, part, known)
 		if err != nil || count == 0 {
-			return copied, err
+			return copied, err == nil, err
+		}
+		if copied > 0 && !prove {
+			return copied, false, nil
 		}
 		which := fmt.Sprintf("%s %s %d %d %d %x", id, part.source, part.from, part.to, count, digest)
 		if which != before {
 			before, attempt = which, 1
 		}
 		if attempt > copyAttempts {
-			return copied, fmt.Errorf("copy rows of source %s from %s to %s: %d of them stay missing however often they are inserted", part.source, s.live, s.other, count)
+			return copied, false, fmt.Errorf("copy rows of source %s from %s to %s: %d of them stay missing however often they are inserted", part.source, s.live, s.other, count)
 		}
 		settings := settingsOf(proofRequirements, known)
 		settings["async_insert"] = 0
@@ -121,12 +147,9 @@ func (s *Swap) copySlice(ctx context.Context, id string, part slice, prove bool,
 		statement := fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s%s WHERE %s",
 			s.other, columnList(), columnList(), s.live, final, s.whereMissing(part))
 		if err := s.conn.Exec(clickhouse.Context(ctx, clickhouse.WithSettings(settings)), statement); err != nil {
-			return copied, fmt.Errorf("copy rows of source %s from %s to %s: %w", part.source, s.live, s.other, err)
+			return copied, false, fmt.Errorf("copy rows of source %s from %s to %s: %w", part.source, s.live, s.other, err)
 		}
 		copied += count
-		if !prove {
-			return copied, nil
-		}
 	}
 }
 

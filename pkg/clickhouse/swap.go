@@ -20,12 +20,13 @@ type Swap struct {
 	live    tableRef
 	other   tableRef
 	liveCfg config.ClickHouse
+	proven  map[hour]fingerprint // of the live table, of which the other one has all
 }
 
 // NewSwap is about cfg's table and another one of its database.
 func NewSwap(conn driver.Conn, cfg config.ClickHouse, other string) *Swap {
 	database, table := TableName(cfg)
-	return &Swap{conn: conn, live: tableRef{database, table}, other: tableRef{database, other}, liveCfg: cfg}
+	return &Swap{conn: conn, live: tableRef{database, table}, other: tableRef{database, other}, liveCfg: cfg, proven: make(map[hour]fingerprint)}
 }
 
 // Live and Other name the tables.
