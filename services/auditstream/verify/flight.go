@@ -26,6 +26,7 @@ type Topics struct {
 	client    *kgo.Client
 	options   []kgo.Opt
 	groups    []groupOf
+	ledger    string
 	committed map[string]map[int32]int64
 }
 
@@ -42,7 +43,7 @@ func OpenTopics(cfg config.Config, log *slog.Logger) (*Topics, error) {
 		return nil, fmt.Errorf("Kafka client: %w", err)
 	}
 	names := cfg.Topics.Names()
-	return &Topics{client: client, options: options, groups: []groupOf{
+	return &Topics{client: client, options: options, ledger: names.Ledger, groups: []groupOf{
 		{cfg.Kafka.Group + "-fetcher", names.Objects}, {cfg.Kafka.Group + "-enricher", names.Raw},
 		{cfg.Kafka.Group + "-sink", names.Normalized}, {cfg.Kafka.Group + "-ledger", names.Ledger},
 	}}, nil
@@ -72,13 +73,13 @@ func (t *Topics) Begin(ctx context.Context) ([]Lag, error) {
 }
 
 // UnderWay implements Flight.
-func (t *Topics) UnderWay(ctx context.Context, objects map[string]bool) (map[string]bool, error) {
+func (t *Topics) UnderWay(ctx context.Context, objects map[string]bool) (map[string]bool, []topics.LedgerEntry, error) {
 	ranges := make(kafka.Ranges)
 	admin := kadm.NewClient(t.client)
 	for _, one := range t.groups {
 		bounds, err := kafka.Bounds(ctx, admin, one.topic, time.Time{}, time.Time{})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for partition, part := range bounds[one.topic] {
 			if committed, found := t.committed[one.topic][partition]; found {
@@ -88,7 +89,15 @@ func (t *Topics) UnderWay(ctx context.Context, objects map[string]bool) (map[str
 		}
 	}
 	under := make(map[string]bool)
+	var replays []topics.LedgerEntry
 	err := kafka.Scan(ctx, t.options, ranges, func(record *kgo.Record) error {
+		if record.Topic == t.ledger {
+			// What is no entry is for the sink to set aside.
+			if entry, err := topics.DecodeLedgerEntry(record.Value); err == nil && entry.Kind == topics.LedgerReplay {
+				replays = append(replays, entry)
+				return nil
+			}
+		}
 		if object := t.object(record); objects[object] {
 			under[object] = true
 			if len(under) == len(objects) {
@@ -97,7 +106,7 @@ func (t *Topics) UnderWay(ctx context.Context, objects map[string]bool) (map[str
 		}
 		return nil
 	})
-	return under, err
+	return under, replays, err
 }
 
 // object is the id of the object that a record is about; "" of none.

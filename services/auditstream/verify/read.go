@@ -159,11 +159,16 @@ func (t *tables) replays(ctx context.Context) (replays []topics.LedgerEntry, err
 		if err := rows.Scan(&e.Source, &e.Object, &e.Table, &e.Since, &e.Until); err != nil {
 			return err
 		}
-		e.Table = strings.TrimPrefix(e.Table, t.database+".")
-		replays = append(replays, e)
+		replays = append(replays, t.ofReplay(e))
 		return nil
 	})
 	return replays, err
+}
+
+// ofReplay is the entry with its table named as the rows' table is here.
+func (t *tables) ofReplay(e topics.LedgerEntry) topics.LedgerEntry {
+	e.Table = strings.TrimPrefix(e.Table, t.database+".")
+	return e
 }
 
 // ids hands out how often each row id of an object is there, in order.

@@ -61,6 +61,16 @@ type Problem struct {
 	Unexamined bool `json:"unexamined,omitempty"`
 }
 
+func (p *Problem) key() Key {
+	return Key{p.Workspace, p.Source, uint32(p.ReceivedAt.Unix()), p.Object} //nolint:gosec // as it came
+}
+
+// onlyDoubled tells whether nothing is wrong but what making rows again explains.
+func (p *Problem) onlyDoubled() bool {
+	return (len(p.Doubled) > 0 || p.Unexamined && p.Rows > p.Want) && !p.Unknown && !p.Unannounced &&
+		len(p.Missing) == 0 && len(p.Short) == 0 && len(p.Surplus) == 0
+}
+
 // DeadObject is one that was set aside. It is no problem, but neither is it all
 // there.
 type DeadObject struct {
@@ -89,6 +99,8 @@ type Report struct {
 	// UnderWay are ids of objects that are not all there yet.
 	UnderWay []string `json:"underWay"`
 	Lag      []Lag    `json:"lag"`
+	// Again counts rows beyond the first of each, which making them again explains.
+	Again int64 `json:"rowsAgain,omitempty"`
 	// Listed counts the objects seen in buckets.
 	Listed int64 `json:"listed,omitempty"`
 	// LedgerBegins is when the first object of the ledger was received: what was

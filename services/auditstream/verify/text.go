@@ -161,6 +161,9 @@ func (r *Report) underWay(b *strings.Builder) {
 			fmt.Fprintf(b, "%s is up to %s behind in %s\n", lag.Group, plural(lag.Records, "record"), lag.Topic)
 		}
 	}
+	if r.Again > 0 {
+		fmt.Fprintf(b, "once more: %s, made again by a replay or another fetch; the view shows each once\n", plural(r.Again, "row"))
+	}
 	if n := len(r.UnderWay); n > 0 {
 		fmt.Fprintf(b, "under way, and so not judged: %s\n", plural(int64(n), "object"))
 	}

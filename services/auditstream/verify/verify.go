@@ -25,8 +25,9 @@ type Flight interface {
 	// Begin remembers where the stages are, before the tables are read.
 	Begin(ctx context.Context) ([]Lag, error)
 	// UnderWay tells which of the objects had something on its way at any moment
-	// since Begin.
-	UnderWay(ctx context.Context, objects map[string]bool) (map[string]bool, error)
+	// since Begin, and which replays were on their way into the ledger, as far as
+	// not all objects are under way anyhow.
+	UnderWay(ctx context.Context, objects map[string]bool) (map[string]bool, []topics.LedgerEntry, error)
 }
 
 // Options of a verification.
@@ -277,7 +278,11 @@ func (v *verification) judge(entries []entry, a aggregate) {
 // explained tells whether rows of the object may rightly be there twice until
 // they have collapsed: it was fetched again, or replayed.
 func (v *verification) explained(e *expected, key Key) bool {
-	return e.runs > 1 || e.generation > 0 || slices.ContainsFunc(v.replays, func(replay topics.LedgerEntry) bool {
+	return e.runs > 1 || e.generation > 0 || v.replayed(key)
+}
+
+func (v *verification) replayed(key Key) bool {
+	return slices.ContainsFunc(v.replays, func(replay topics.LedgerEntry) bool {
 		return replay.Covers(v.tables.name, key.Source, key.Object, int64(key.ReceivedAt)*1000)
 	})
 }
@@ -320,6 +325,9 @@ func (v *verification) collapse(ctx context.Context) error {
 	v.suspects = slices.DeleteFunc(v.suspects, func(s suspect) bool {
 		if same[s.key] {
 			v.count(s.key, s.counts)
+			if s.have.rows > s.want.rows {
+				v.report.Again += int64(s.have.rows - s.want.rows) //nolint:gosec // a number of rows
+			}
 		}
 		return same[s.key]
 	})
@@ -359,9 +367,18 @@ func (v *verification) conclude(ctx context.Context) error {
 		for i := range v.problems {
 			objects[v.problems[i].Object] = true
 		}
-		under, err := v.opts.Flight.UnderWay(ctx, objects)
+		under, replays, err := v.opts.Flight.UnderWay(ctx, objects)
 		if err != nil {
 			return fmt.Errorf("look what is under way: %w", err)
+		}
+		// A replay's rows may be in the table before its entry is.
+		for _, replay := range replays {
+			v.replays = append(v.replays, v.tables.ofReplay(replay))
+		}
+		for i := range v.problems {
+			if p := &v.problems[i]; p.onlyDoubled() && v.replayed(p.key()) {
+				under[p.Object] = true
+			}
 		}
 		v.problems = slices.DeleteFunc(v.problems, func(p Problem) bool { return under[p.Object] })
 		for object := range under {
@@ -370,7 +387,7 @@ func (v *verification) conclude(ctx context.Context) error {
 		slices.Sort(v.report.UnderWay)
 	}
 	slices.SortFunc(v.problems, func(a, b Problem) int {
-		switch first, second := (Key{a.Workspace, a.Source, uint32(a.ReceivedAt.Unix()), a.Object}), (Key{b.Workspace, b.Source, uint32(b.ReceivedAt.Unix()), b.Object}); { //nolint:gosec // as it came
+		switch first, second := a.key(), b.key(); {
 		case first.before(second):
 			return -1
 		case second.before(first):

@@ -291,6 +291,7 @@ func TestDoublesThatAreExplained(t *testing.T) {
 	r = w.verify()
 	require.True(t, r.Complete())
 	require.Equal(t, int64(20), r.Totals.WithRows)
+	require.Equal(t, int64(16), r.Again)
 
 	// What a replay explains is a double, not a loss.
 	w.exec("ALTER TABLE "+w.cfg.Table+" DELETE WHERE id = ? SETTINGS mutations_sync = 2", identity.RowID(objectID("replayed"), 7, 0))
@@ -316,10 +317,41 @@ type flight map[string]bool
 
 func (flight) Begin(context.Context) ([]Lag, error) { return []Lag{{"g", "t", 3}}, nil }
 
-func (f flight) UnderWay(_ context.Context, objects map[string]bool) (map[string]bool, error) {
+func (f flight) UnderWay(_ context.Context, objects map[string]bool) (map[string]bool, []topics.LedgerEntry, error) {
 	under := maps.Clone(objects)
 	maps.DeleteFunc(under, func(object string, _ bool) bool { return !f[object] })
-	return under, nil
+	return under, nil, nil
+}
+
+// replaying is one of replays whose entries the ledger has not taken in.
+type replaying []topics.LedgerEntry
+
+func (replaying) Begin(context.Context) ([]Lag, error) { return nil, nil }
+
+func (r replaying) UnderWay(context.Context, map[string]bool) (map[string]bool, []topics.LedgerEntry, error) {
+	return map[string]bool{}, r, nil
+}
+
+// Rows of a replay may be there before the ledger knows of it.
+func TestReplayUnderWayIsNotJudged(t *testing.T) {
+	w := newWorld(t)
+	table := w.cfg.Database + "." + w.cfg.Table
+	w.object("replayed", 10)
+	w.rows("replayed", 1, 10)
+	w.rows("replayed", 1, 10)
+	w.object("missing too", 10)
+	w.rows("missing too", 1, 9)
+	w.rows("missing too", 1, 5)
+	look := func(source, object string) *Report {
+		replay := topics.ReplayEntry("1", source, object, table, 0, 0, w.now.UnixMilli())
+		return w.verify(func(o *Options) { o.Flight = replaying{replay} })
+	}
+	require.Len(t, look("another", "").Problems, 2)
+	require.Len(t, look("s", objectID("another")).Problems, 2)
+	r := look("s", "")
+	require.Equal(t, []string{objectID("replayed")}, r.UnderWay)
+	require.Len(t, r.Problems, 1)
+	require.Equal(t, objectID("missing too"), r.Problems[0].Object, "what is missing no replay explains")
 }
 
 func TestUnderWayIsNotJudged(t *testing.T) {
