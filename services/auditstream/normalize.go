@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -82,6 +83,14 @@ func (a *application) normalize(ctx context.Context, flags normalizeFlags, files
 	}
 	if flags.explain < 0 {
 		return flagProblem("--explain", "lines are counted from 1")
+	}
+	if flags.explain > 0 && len(files) > 0 {
+		// The flag's number is optional, so one after a space is taken for a file.
+		if _, err := strconv.ParseUint(files[0], 10, 63); err == nil {
+			if _, err := os.Stat(files[0]); err != nil {
+				return flagProblem("--explain", "a line's number has to be joined to it: --explain=%s", files[0])
+			}
+		}
 	}
 	var receivedAt time.Time
 	if flags.receivedAt != "" {

@@ -38,6 +38,12 @@ func TestNormalizeExplainsOneLine(t *testing.T) {
 	got = command(t, nil, strings.NewReader(input), "normalize", "--explain", "--summary")
 	require.Empty(t, got.stdout)
 	require.Contains(t, got.stderr, "1 lines, 0 rows, 0 rejected (skipped: blank 1)")
+	got = command(t, nil, strings.NewReader(input), "normalize", "--explain=3")
+	require.Equal(t, exitFailure, got.code)
+	require.Equal(t, "stdin:3: no such line: the last one is 2\n", got.stderr)
+	got = command(t, nil, nil, "normalize", "--explain", "3", "testdata/normalize.ndjson")
+	require.Equal(t, exitUsage, got.code)
+	require.Contains(t, got.stderr, "--explain=3")
 	got = command(t, nil, strings.NewReader(input), "normalize", "--explain=-1")
 	require.Equal(t, exitUsage, got.code)
 }

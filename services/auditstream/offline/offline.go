@@ -92,6 +92,9 @@ func (n *Normalizer) Normalize(ctx context.Context, input Input) error {
 	for {
 		line, err := lines.Next()
 		if errors.Is(err, io.EOF) {
+			if n.options.Explain > last {
+				n.reject(input.Name, n.options.Explain, "no such line", fmt.Sprintf("the last one is %d", last))
+			}
 			return n.Flush()
 		}
 		if err != nil {
