@@ -102,7 +102,7 @@ type Topic struct {
 // S3 is an object store and how to reach it.
 type S3 struct {
 	// Endpoint of a store that is not AWS (MinIO, Ceph, R2), as URL. Empty: AWS;
-	// in `up` without sources the embedded one.
+	// in `up` without sources, or with embedded.s3, the embedded one.
 	Endpoint string `koanf:"endpoint"`
 	// Alias names the endpoint in object ids. It must not change when the same
 	// store gets another address. Empty: "aws" for AWS, else the endpoint's host.
@@ -311,8 +311,11 @@ type Log struct {
 
 // Embedded servers of `up` and the demo.
 type Embedded struct {
-	Directory             string `koanf:"directory"`
-	KafkaAddress          string `koanf:"kafkaAddress"`
+	Directory    string `koanf:"directory"`
+	KafkaAddress string `koanf:"kafkaAddress"`
+	// S3 starts the S3 server of `up` although sources are configured, and makes
+	// their buckets in it.
+	S3                    bool   `koanf:"s3"`
 	S3Address             string `koanf:"s3Address"`
 	ClickHouseTCPAddress  string `koanf:"clickhouseTCPAddress"`
 	ClickHouseHTTPAddress string `koanf:"clickhouseHTTPAddress"`

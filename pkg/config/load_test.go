@@ -99,6 +99,17 @@ func TestUpRefusesConnectionSettingsWithoutAddress(t *testing.T) {
 	require.Equal(t, []string{"clickhouse.addresses", "kafka.brokers"}, keys(err))
 }
 
+// Two S3 servers can't both be meant.
+func TestUpWithAnS3ServerOfItsOwn(t *testing.T) {
+	const own = "embedded: {s3: true}\nsources: [{id: s, bucket: audit-logs}]\n"
+	_, err := config.Load(write(t, own), nil, config.CommandUp)
+	require.NoError(t, err)
+	for _, other := range []string{"endpoint: 'http://minio:9000'", "region: eu-central-1", "role: {arn: 'arn:aws:iam::111122223333:role/a'}"} {
+		_, err = config.Load(write(t, own+"s3: {"+other+"}"), nil, config.CommandUp)
+		require.Equal(t, []string{"embedded.s3"}, keys(err), other)
+	}
+}
+
 func TestShards(t *testing.T) {
 	cfg, err := config.Load(write(t, "clickhouse: {username: u, shards: [{addresses: [a:1]}, {addresses: [b:1, b:2]}]}"), nil)
 	require.NoError(t, err)

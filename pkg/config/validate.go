@@ -76,6 +76,9 @@ func (c *checker) needs(cfg *Config, command Command) {
 		if !cfg.ClickHouse.Named() && (cfg.ClickHouse.TLS.Enabled || cfg.ClickHouse.Password != "" || cfg.ClickHouse.Cluster != "") {
 			c.problem("clickhouse.addresses", "missing: clickhouse.tls, password or cluster is set, but no server to use it with")
 		}
+		if cfg.Embedded.S3 && (cfg.S3.Endpoint != "" || cfg.S3.Region != "" || cfg.S3.AccessKeyID != "" || cfg.S3.Role.ARN != "") {
+			c.problem("embedded.s3", "is set, and so are keys of s3, which are another server's; leave one of both out")
+		}
 		if cfg.Embedded.Directory == "" {
 			c.problem("embedded.directory", "missing: where the embedded servers keep their data")
 		}

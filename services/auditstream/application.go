@@ -33,6 +33,8 @@ type application struct {
 	endAtOnce      func() // makes signals end the process at once; may be nil
 
 	configFile string // flag --config
+
+	local []string // brokers of the `up` on this machine, when no others are configured
 }
 
 // errSilent fails a command that has already said why.
@@ -65,6 +67,10 @@ func (a *application) execute(ctx context.Context, arguments []string) int {
 		return exitUsage
 	default:
 		a.complain("auditstream: %s\n", err)
+		if len(a.local) > 0 && unreachable(err) {
+			a.complain("No brokers are configured (kafka.brokers), and no pipeline answers at %s, where 'auditstream up' has its own.\n",
+				strings.Join(a.local, ", "))
+		}
 		return exitFailure
 	}
 }
@@ -177,7 +183,17 @@ func (a *application) loadHere(commands ...config.Command) (config.Config, error
 		return cfg, err
 	}
 	if len(cfg.Kafka.Brokers) == 0 {
-		return stack.Here(cfg), nil
+		return a.here(cfg), nil
 	}
 	return a.load(commands...)
+}
+
+// here is stack.Here, and remembers that nobody named the brokers.
+func (a *application) here(cfg config.Config) config.Config {
+	named := len(cfg.Kafka.Brokers) > 0
+	cfg = stack.Here(cfg)
+	if !named {
+		a.local = cfg.Kafka.Brokers
+	}
+	return cfg
 }

@@ -34,7 +34,8 @@ Interrupted and run again with the same flags, it goes on where it was: how far
 it has come is kept in a file, which is removed in the end.
 
 Times are like 2026-01-31 or 2026-01-31T12:00:00Z, or ages like 36h or 30d. Needs
-kafka.brokers, and the object store.
+kafka.brokers, and the object store; without brokers it announces to the pipeline
+that 'auditstream up' runs here.
 
     auditstream backfill --source production --since 90d --dry-run
     auditstream backfill --source production --since 90d
@@ -53,7 +54,7 @@ kafka.brokers, and the object store.
 			if err != nil {
 				return usageProblem("--until", err.Error())
 			}
-			cfg, err := a.load(config.CommandFetcher)
+			cfg, err := a.loadHere(config.CommandFetcher)
 			if err != nil {
 				return err
 			}

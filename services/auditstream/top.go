@@ -14,7 +14,6 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/telemetry"
-	"github.com/auditstream/auditstream/services/auditstream/stack"
 	"github.com/auditstream/auditstream/services/auditstream/top"
 )
 
@@ -56,7 +55,7 @@ looks at the pipeline that 'auditstream up' runs here.
 			if err != nil {
 				return err
 			}
-			return a.top(command.Context(), stack.Here(cfg), once, asJSON, interval, window)
+			return a.top(command.Context(), a.here(cfg), once, asJSON, interval, window)
 		},
 	}
 	flags := command.Flags()

@@ -12,7 +12,6 @@ import (
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/objectstore"
 	"github.com/auditstream/auditstream/pkg/telemetry"
-	"github.com/auditstream/auditstream/services/auditstream/stack"
 	"github.com/auditstream/auditstream/services/auditstream/trace"
 )
 
@@ -53,7 +52,7 @@ the pipeline that 'auditstream up' runs here.
 			}
 			ctx, cancel := context.WithTimeout(command.Context(), timeout)
 			defer cancel()
-			return a.trace(ctx, stack.Here(cfg), arguments[0], from, asJSON)
+			return a.trace(ctx, a.here(cfg), arguments[0], from, asJSON)
 		},
 	}
 	flags := command.Flags()

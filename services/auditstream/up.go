@@ -25,8 +25,9 @@ func (a *application) upCommand() *cobra.Command {
 		Long: `Runs all three stages in one process. For whatever the configuration doesn't
 name it starts a server of its own: a Kafka broker, the real ClickHouse engine
 (fetched once with npm, about 180 MB), and, when no sources are configured, an S3
-server with the bucket audit-logs. It makes the topics and the table, prints
-where everything is, and stays up until SIGINT or SIGTERM.
+server with the bucket audit-logs; with embedded.s3: true also for the sources
+that are, with their buckets. It makes the topics and the table, prints where
+everything is, and stays up until SIGINT or SIGTERM.
 
 Data is kept in ./.auditstream (embedded.directory) and is there again the next
 time; remove the directory to begin anew. Ports are set in the section embedded.
@@ -75,7 +76,8 @@ type whereabouts struct {
 	config.Config
 	Directory               string
 	OwnKafka, OwnS3, OwnCH  bool
-	HTTP, Table, Servers    string
+	HTTP, Servers           string
+	Table, View             string // View "": none
 	Bucket, Prefix, Brokers string
 	Topics                  string
 }
@@ -86,7 +88,7 @@ auditstream is up. ctrl-C ends it{{if or .OwnKafka .OwnS3 .OwnCH}}; its data sta
   Kafka       {{.Brokers}}{{if .OwnKafka}} (embedded){{end}}
               topics {{.Topics}}
   ClickHouse  {{.Servers}}{{if .OwnCH}} (embedded; native protocol), http://{{.HTTP}} (HTTP), user default, no password{{end}}
-              table {{.Table}}
+              table {{.Table}}{{if .View}}, to be read through {{.View}}{{end}}
   S3          {{if .OwnS3}}{{.S3.Endpoint}} (embedded), access key {{.S3.AccessKeyID}}, secret key {{.S3.SecretAccessKey.Reveal}}, region {{.S3.Region}}{{else}}{{or .S3.Endpoint "AWS"}}{{end}}
               bucket {{.Bucket}}{{if .Prefix}}, prefix {{.Prefix}}{{end}}
 {{- if .Admin.Address}}
@@ -105,7 +107,7 @@ or with the aws command:
 {{end}}{{if .OwnCH}}
 Ask:
 
-  curl http://{{.HTTP}} --data-binary "SELECT actor['username'] AS who, eventName, count() FROM {{.Table}}
+  curl http://{{.HTTP}} --data-binary "SELECT actor['username'] AS who, eventName, count() FROM {{or .View .Table}}
     GROUP BY who, eventName ORDER BY count() DESC LIMIT 10 FORMAT PrettyCompact"
 {{end}}
 `))
@@ -117,6 +119,10 @@ func describe(w io.Writer, pipeline *stack.Stack) error {
 		directory = cfg.Embedded.Directory
 	}
 	names := cfg.Topics.Names()
+	view := cfg.ClickHouse.View
+	if view != "" {
+		view = cfg.ClickHouse.Database + "." + view
+	}
 	err = whereaboutsText.Execute(w, whereabouts{
 		Config:    cfg,
 		Directory: directory,
@@ -126,6 +132,7 @@ func describe(w io.Writer, pipeline *stack.Stack) error {
 		HTTP:      cfg.Embedded.ClickHouseHTTPAddress,
 		Servers:   clickHouseServers(cfg.ClickHouse),
 		Table:     cfg.ClickHouse.Database + "." + cfg.ClickHouse.Table,
+		View:      view,
 		Bucket:    cfg.Sources[0].Bucket,
 		Prefix:    cfg.Sources[0].Prefix,
 		Brokers:   strings.Join(cfg.Kafka.Brokers, ", "),

@@ -13,7 +13,6 @@ import (
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/objectstore"
 	"github.com/auditstream/auditstream/pkg/telemetry"
-	"github.com/auditstream/auditstream/services/auditstream/stack"
 	"github.com/auditstream/auditstream/services/auditstream/verify"
 )
 
@@ -66,7 +65,7 @@ pipeline that 'auditstream up' runs here.
 			if err != nil {
 				return err
 			}
-			return a.verify(command.Context(), stack.Here(cfg), verify.Options{
+			return a.verify(command.Context(), a.here(cfg), verify.Options{
 				Since: from, Until: to, Source: source, Object: object,
 			}, bucket, asJSON)
 		},

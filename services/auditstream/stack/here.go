@@ -17,13 +17,20 @@ func Here(cfg config.Config) config.Config {
 	if !cfg.ClickHouse.Named() {
 		useEmbeddedClickHouse(&cfg, cfg.Embedded.ClickHouseTCPAddress)
 	}
-	if cfg.S3.Endpoint == "" && len(cfg.Sources) == 0 {
+	if ownS3(&cfg) {
 		useEmbeddedS3(&cfg, embedded.S3AccessAt(cfg.Embedded.S3Address))
 	}
 	if len(cfg.Sources) == 0 {
 		cfg.Sources = []config.Source{localSource()}
 	}
 	return cfg
+}
+
+// ownS3 tells whether `up` starts an S3 server. Without sources there is nothing
+// to read from but our own; with sources and no endpoint they are AWS's, unless
+// the configuration says that they are ours.
+func ownS3(cfg *config.Config) bool {
+	return cfg.Embedded.S3 || (cfg.S3.Endpoint == "" && len(cfg.Sources) == 0)
 }
 
 func useEmbeddedClickHouse(cfg *config.Config, address string) {

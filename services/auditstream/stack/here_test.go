@@ -35,6 +35,10 @@ func TestHere(t *testing.T) {
 	named.Sources = []config.Source{source}
 	require.Equal(t, named, stack.Here(named))
 
+	cfg.Embedded.S3, cfg.Sources = true, named.Sources
+	require.Equal(t, running.S3, stack.Here(cfg).S3, "sources may be in the server of `up`")
+	require.Equal(t, named.Sources, stack.Here(cfg).Sources)
+
 	alone := config.Default()
 	alone.Kafka.Brokers = []string{"kafka:9092"}
 	require.Equal(t, alone, stack.Here(alone), "what belongs to a pipeline elsewhere is not here")

@@ -135,9 +135,7 @@ func (s *Stack) startServers(ctx context.Context, options Options) error {
 	if !cfg.ClickHouse.Named() {
 		group.Go(func() error { return s.startClickHouse(ctx) })
 	}
-	// Without sources there is nothing to read from but our own server; with
-	// sources and no endpoint they are AWS's.
-	if options.EmbeddedS3 || (cfg.S3.Endpoint == "" && len(cfg.Sources) == 0) {
+	if options.EmbeddedS3 || ownS3(cfg) {
 		group.Go(func() error {
 			s3, err := embedded.StartS3(ctx, embedded.S3Options{
 				Directory: filepath.Join(cfg.Embedded.Directory, "s3"),
