@@ -62,9 +62,10 @@ const (
 	// scanLook is after how long without a record a scan looks whether there is
 	// any left to come.
 	scanLook = 2 * time.Second
-	// scanPatience ends a scan that gets nothing more.
-	scanPatience = 30 * time.Second
 )
+
+// scanPatience ends a scan that gets nothing more.
+var scanPatience = 30 * time.Second
 
 // Bounds are the ranges of every partition of a topic that hold the committed
 // records produced in [since, until); a zero time is the log's begin, or its
@@ -187,16 +188,17 @@ type scan struct {
 }
 
 func (s *scan) run(ctx context.Context) error {
-	progress := time.Now()
+	quiet := time.Duration(0) // waited for records, not taken by yield
 	for len(s.left) > 0 {
+		begun := time.Now()
 		pollCtx, cancel := context.WithTimeout(ctx, scanLook)
 		fetches := s.client.PollFetches(pollCtx)
 		cancel()
 		if ctx.Err() != nil {
 			return fmt.Errorf("scan: %w, at %s", ctx.Err(), s.left)
 		}
-		if fetches.NumRecords() > 0 {
-			progress = time.Now()
+		if quiet += time.Since(begun); fetches.NumRecords() > 0 {
+			quiet = 0
 		}
 		for records := fetches.RecordIter(); !records.Done(); {
 			if err := s.take(records.Next()); err != nil {
@@ -213,7 +215,7 @@ func (s *scan) run(ctx context.Context) error {
 			}
 		}
 		s.prune()
-		if len(s.left) > 0 && time.Since(progress) > scanPatience {
+		if len(s.left) > 0 && quiet > scanPatience {
 			return fmt.Errorf("scan: nothing came for %s, at %s", scanPatience, s.left)
 		}
 	}

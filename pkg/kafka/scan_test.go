@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditstream/auditstream/pkg/kafka"
+	"github.com/auditstream/auditstream/tests/servers"
 )
 
 // scan reads ranges and gives the values by partition.
@@ -203,4 +204,22 @@ func TestBoundsByTime(t *testing.T) {
 		_, err := kafka.Bounds(t.Context(), b.admin, b.name("none"), time.Time{}, time.Time{})
 		require.ErrorContains(t, err, "none")
 	})
+}
+
+// Only waiting for records is waiting: a reader takes its time with each.
+func TestScanIsPatientWithItsReader(t *testing.T) {
+	kafka.SetScanPatience(t, 2*time.Second)
+	b := newBroker(t, servers.Kafka(t))
+	topic := b.topic("in", 1)
+	b.fill(topic, 1, 0, 1)
+	got, err := b.scan(kafka.Ranges{topic: {0: {From: 0, To: 2}}}, func(*kgo.Record) error {
+		select {
+		case <-time.After(2100 * time.Millisecond):
+		case <-t.Context().Done():
+		}
+		b.fill(topic, 1, 1, 2)
+		return nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, map[int32][]string{0: values(0, 2, 1)}, got)
 }
