@@ -53,11 +53,11 @@ func (c slice) where() string {
 // changed since. With prove it returns when there is none left, which it has looked for: nobody
 // may write to the live table then, or there is no end to it.
 func (s *Swap) CopyMissing(ctx context.Context, id string, prove bool, progress func(slices, of int, copied uint64)) (copied uint64, err error) {
-	slices, err := s.slices(ctx)
+	known, err := knownSettings(ctx, s.conn)
 	if err != nil {
 		return 0, err
 	}
-	known, err := knownSettings(ctx, s.conn)
+	slices, err := s.slices(ctx, known)
 	if err != nil {
 		return 0, err
 	}
@@ -78,9 +78,10 @@ func (s *Swap) CopyMissing(ctx context.Context, id string, prove bool, progress 
 
 // slices cuts what is not known to be whole of the live table, hour by hour,
 // into parts of a bounded size.
-func (s *Swap) slices(ctx context.Context) ([]slice, error) {
+func (s *Swap) slices(ctx context.Context, known map[string]bool) ([]slice, error) {
 	const seconds = 3600
-	rows, err := s.conn.Query(clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"final": 0})),
+	// An answer cut short by the user's profile would leave rows behind.
+	rows, err := s.conn.Query(clickhouse.Context(ctx, clickhouse.WithSettings(settingsOf(proofRequirements, known))),
 		"SELECT sourceID, intDiv(toUInt32(receivedAt), 3600) AS hour, count(), sum(cityHash64(id)) FROM "+s.live.String()+" GROUP BY sourceID, hour ORDER BY sourceID, hour")
 	if err != nil {
 		return nil, fmt.Errorf("cut table %s: %w", s.live, err)

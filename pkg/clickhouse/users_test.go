@@ -241,3 +241,21 @@ func TestCheckRefusesConstraints(t *testing.T) {
 		}
 	}
 }
+
+// A swap copies all that is missing also for a user whose answers are cut short.
+func TestNoProfileCutsACopyShort(t *testing.T) {
+	cfg := engineWithUsers(t, map[string]profile{"short": {settings: map[string]string{"limit": "1"}}})
+	conn := connect(t, cfg)
+	other := cfg
+	other.Table = "other"
+	require.NoError(t, conn.Exec(t.Context(), TableDDL(cfg)))
+	require.NoError(t, conn.Exec(t.Context(), TableDDL(other)))
+	require.NoError(t, conn.Exec(t.Context(), "INSERT INTO events (workspaceID, sourceID, receivedAt, id)"+
+		" SELECT 'acme', concat('source', toString(number)), 1700000000 + 3600 * number, toString(number) FROM numbers(20)"))
+	short := cfg
+	short.Username = "short"
+	copied, err := NewSwap(connect(t, short), short, "other").CopyMissing(t.Context(), "swap", true, func(int, int, uint64) {})
+	require.NoError(t, err)
+	require.EqualValues(t, 20, copied)
+	require.Equal(t, uint64(20), count(t, conn, "SELECT uniqExact(id) FROM other"))
+}
