@@ -127,11 +127,35 @@ func (s *Service) assign(ctx context.Context, fetched map[string]map[int32]kgo.O
 			delete(start.Commit[s.topic], partition)
 		}
 	}
+	for partition, r := range runs {
+		if position, found := start.Commit[s.topic][partition]; found && r != nil {
+			// And a start alone would wipe out the run.
+			if err := s.commitStart(ctx, partition, position, metadata{Topic: topicID, Run: r}); err != nil {
+				return nil, err
+			}
+			delete(start.Commit[s.topic], partition)
+		}
+	}
+	if len(start.Commit[s.topic]) == 0 {
+		delete(start.Commit, s.topic)
+	}
 	if err := kafka.CommitStart(ctx, s.client, start.Commit); err != nil {
 		return nil, err
 	}
 	s.begin(start.From[s.topic], committed[s.topic], open, shrunk, runs, topicID, refused)
 	return start.Offsets(fetched), nil
+}
+
+// commitStart is kafka.CommitStart with metadata.
+func (s *Service) commitStart(ctx context.Context, partition int32, position int64, m metadata) error {
+	text, err := m.encode()
+	if err != nil {
+		return err
+	}
+	if err := s.committer.commit(ctx, partition, position, text); err != nil {
+		return fmt.Errorf("commit the starting offset of %s/%d: %w", s.topic, partition, err)
+	}
+	return nil
 }
 
 // describe reads the topic's id, "" on brokers without ids, and where its

@@ -170,3 +170,28 @@ func TestExpandedRecords(t *testing.T) {
 	}
 	require.Equal(t, want, b.ids())
 }
+
+// Where the loss of the first records is accepted, the run is kept, and ends at
+// its end also when that is lost too.
+func TestRunGoesOnOverAnAcceptedGap(t *testing.T) {
+	for _, until := range []int64{90, 20} {
+		t.Run(fmt.Sprint("until ", until), func(t *testing.T) {
+			b := kfake(t, 1)
+			b.accept = true
+			b.produce(0, 100)
+			b.runOver("first", map[int32]Range{0: {From: 0, Until: until}})
+			b.deleteTo(0, 30)
+			if until > 30 {
+				hook, fired := crashAt(StepChosen, 1)
+				require.ErrorIs(t, b.start(hook).wait(), errAbandoned)
+				require.True(t, fired())
+			}
+			require.NoError(t, b.start(nil).wait())
+			b.wantIDs(1, 31, int(until))
+			state, err := ReadRun(t.Context(), b.client, b.group, b.names.Normalized)
+			require.NoError(t, err)
+			require.Equal(t, "first", state.ID)
+			require.True(t, state.Ended())
+		})
+	}
+}
