@@ -197,3 +197,32 @@ func AwaitedByHold(ctx context.Context, client *kgo.Client, group, topic, hold s
 	}
 	return awaited, nil
 }
+
+// RunAwaitedByHold tells whether the members of a bounded sink's group may still
+// insert into a held table: a partition of the run that is not at its end has
+// not acknowledged the hold, or an intent is open. A group without a run inserts
+// nothing.
+func RunAwaitedByHold(ctx context.Context, client *kgo.Client, group, hold string) (bool, error) {
+	committed, err := kadm.NewClient(client).FetchOffsets(ctx, group)
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("fetch the committed offsets of group %s: %w", group, err)
+	}
+	awaited := false
+	for _, response := range committed.Sorted() {
+		if response.Err != nil {
+			return false, fmt.Errorf("fetch the committed offset of group %s in %s/%d: %w", group, response.Topic, response.Partition, response.Err)
+		}
+		if response.At < 0 {
+			continue
+		}
+		m, err := decodeMetadata(response.At, response.Metadata)
+		if err != nil {
+			return false, fmt.Errorf("group %s in %s/%d: %w", group, response.Topic, response.Partition, err)
+		}
+		awaited = awaited || m.Intent != nil || m.Run != nil && !m.Run.ends(response.At) && m.Hold != hold
+	}
+	return awaited, nil
+}

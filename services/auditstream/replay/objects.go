@@ -45,6 +45,11 @@ func (r *replay) fillGroup() string {
 	return r.group()
 }
 
+func (r *replay) splitGroup() string { return r.group() + "-split" }
+
+// groups are all that this replay may have.
+func (r *replay) groups() []string { return []string{r.group(), r.group() + "-lines", r.splitGroup()} }
+
 // fetchObjects announces the selected objects in topics of the replay's own,
 // and splits them there:
 //
@@ -144,7 +149,7 @@ func (r *replay) split(ctx context.Context) error {
 		sources[i].Listing.Enabled = false
 		sources[i].Queue = config.Queue{}
 	}
-	group := r.group() + "-split"
+	group := r.splitGroup()
 	stage, err := fetcher.New(ctx, fetcher.Options{
 		Config: r.Config.Fetcher, Sources: sources, S3: r.Config.S3, Topics: own, Kafka: r.Config.Kafka,
 		Group: group, Log: r.Log, Registerer: prometheus.NewRegistry(), Health: telemetry.NewHealth(r.Log),
@@ -260,15 +265,46 @@ func (r *replay) planLines(ctx context.Context) error {
 	if state != nil && state.ID == id {
 		return nil
 	}
-	bounds, err := kafka.Bounds(ctx, r.admin, r.fillTopic(), zeroTime, zeroTime)
+	ranges, err := r.wholeLines(ctx)
 	if err != nil {
 		return err
 	}
-	ranges := make(map[int32]sink.Range)
-	for partition, part := range bounds[r.fillTopic()] {
-		ranges[partition] = sink.Range{From: part.From, Until: part.To}
-	}
 	return sink.CommitRun(ctx, r.client, r.fillGroup(), r.fillTopic(), id, ranges)
+}
+
+// wholeLines are the ranges of all lines, once no transaction is open among
+// them. That the fetcher's offsets are committed says that its last transaction
+// was, and not yet that every partition of its lines has heard of it.
+func (r *replay) wholeLines(ctx context.Context) (map[int32]sink.Range, error) {
+	topic := r.fillTopic()
+	for told := false; ; {
+		ends, err := r.admin.ListEndOffsets(ctx, topic)
+		if err == nil {
+			err = ends.Error()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list the end offsets of %s: %w", topic, err)
+		}
+		bounds, err := kafka.Bounds(ctx, r.admin, topic, zeroTime, zeroTime)
+		if err != nil {
+			return nil, err
+		}
+		ranges, open := make(map[int32]sink.Range), false
+		for partition, part := range bounds[topic] {
+			ranges[partition] = sink.Range{From: part.From, Until: part.To}
+			open = open || part.To < ends[topic][partition].Offset
+		}
+		if !open {
+			return ranges, nil
+		}
+		if !told {
+			r.say("waiting for the last transaction in %s to end", topic)
+			told = true
+		}
+		if err := pause(ctx, awaitInterval); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // deleteTopics ends the replay's own topics, and what groups know of them: a
@@ -287,7 +323,7 @@ func (r *replay) deleteTopics(ctx context.Context) error {
 			return fmt.Errorf("delete topic %s: %w", one.Topic, one.Err)
 		}
 	}
-	groups, err := r.admin.DeleteGroups(ctx, r.group()+"-split", r.fillGroup())
+	groups, err := r.admin.DeleteGroups(ctx, r.splitGroup(), r.fillGroup())
 	if err != nil {
 		return fmt.Errorf("delete the replay's groups: %w", err)
 	}

@@ -5,18 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/identity"
 	"github.com/auditstream/auditstream/services/auditstream/replay"
 	"github.com/auditstream/auditstream/services/fetcher/split"
 	"github.com/auditstream/auditstream/services/sink"
 	"github.com/auditstream/auditstream/tests/servers"
+	"github.com/auditstream/auditstream/topics"
 )
 
 // bucket makes source one's objects real ones.
@@ -131,4 +135,56 @@ func TestObjectsAgain(t *testing.T) {
 		start, _ := starts.Lookup(end.Topic, end.Partition)
 		require.Equal(t, start.Offset, end.Offset)
 	})
+}
+
+// onSaid runs once when a text is told of.
+type onSaid struct {
+	text string
+	once sync.Once
+	run  func()
+}
+
+func (o *onSaid) Write(said []byte) (int, error) {
+	if bytes.Contains(said, []byte(o.text)) {
+		o.once.Do(o.run)
+	}
+	return len(said), nil
+}
+
+// What a transaction holds that is not over everywhere when the fetcher is at
+// its end belongs to the lines too.
+func TestObjectsWaitForTheLastTransaction(t *testing.T) {
+	w := newWorld(t)
+	w.bucket(3, 50)
+	stop := w.start(config.CommandFetcher, config.CommandEnricher, config.CommandSink)
+	table := w.cfg.ClickHouse.Table
+	require.Eventually(t, func() bool { return w.count("SELECT uniqExact(id) FROM "+table) == 150 }, patience, 100*time.Millisecond)
+	stop()
+	for id := range w.ids(table) {
+		w.want[id] = true
+	}
+	late := topics.RawLine{Source: "one", Object: w.object("one", "late"), Line: 1, ReceivedAt: received.UnixMilli(), Bytes: eventLine(1)}
+	w.want[identity.RowID(late.Object, 1, 0)] = true
+
+	own := w.cfg.Topics
+	own.Prefix += "replay-test-"
+	producer, err := kgo.NewClient(kgo.SeedBrokers(w.cfg.Kafka.Brokers...), kgo.TransactionalID(w.cfg.Kafka.Group+"-late"))
+	require.NoError(t, err)
+	defer producer.Close()
+	opts := w.options(replay.FromObjects)
+	begun := sync.OnceValue(func() error {
+		if err := producer.BeginTransaction(); err != nil {
+			return err
+		}
+		return producer.ProduceSync(t.Context(), late.Record(own.Names().Raw)).FirstErr()
+	})
+	opts.SplitHook = func(split.Step) error { return begun() }
+	said := &onSaid{text: "waiting for the last transaction", run: func() {
+		if err := producer.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+			t.Error(err)
+		}
+	}}
+	opts.Out = said
+	w.replay(opts)
+	w.wantView()
 }

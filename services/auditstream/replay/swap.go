@@ -159,7 +159,8 @@ func (r *replay) copyMissing(ctx context.Context, prove bool) (uint64, error) {
 }
 
 // awaitHeld returns when every partition of the live sinks has acknowledged the
-// hold, and no other replay runs.
+// hold, and so has every other replay that runs. A hold that was lifted meanwhile
+// is one that nobody acknowledges any more.
 func (r *replay) awaitHeld(ctx context.Context, hold string) error {
 	group := r.Config.Kafka.Group + "-sink"
 	told := time.Now()
@@ -168,13 +169,16 @@ func (r *replay) awaitHeld(ctx context.Context, hold string) error {
 		if err != nil {
 			return err
 		}
-		others, err := r.otherReplays(ctx)
+		others, err := r.otherReplays(ctx, hold)
 		if err != nil {
 			return err
 		}
 		if len(awaited) == 0 && len(others) == 0 {
 			r.say("the pipeline holds on; nobody writes to %s", r.swap.Live())
 			return nil
+		}
+		if err := r.stillHeld(ctx, hold); err != nil {
+			return err
 		}
 		if time.Since(told) >= progressInterval {
 			told = time.Now()
@@ -191,16 +195,17 @@ func (r *replay) awaitHeld(ctx context.Context, hold string) error {
 	}
 }
 
-// otherReplays are the groups of replays that have a member. One that begins
-// later looks at the table first, as every sink does.
-func (r *replay) otherReplays(ctx context.Context) ([]string, error) {
+// otherReplays are the groups of replays that have a member and have not
+// acknowledged the hold: those that fill other tables never do, and come to their
+// end. One that begins later looks at the table first, as every sink does.
+func (r *replay) otherReplays(ctx context.Context, hold string) ([]string, error) {
 	listed, err := r.admin.ListGroups(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list groups: %w", err)
 	}
 	var names []string
 	for _, name := range listed.Groups() {
-		if strings.HasPrefix(name, r.Config.Kafka.Group+"-replay-") && !strings.HasPrefix(name, r.group()) {
+		if strings.HasPrefix(name, r.Config.Kafka.Group+"-replay-") && !slices.Contains(r.groups(), name) {
 			names = append(names, name)
 		}
 	}
@@ -213,7 +218,14 @@ func (r *replay) otherReplays(ctx context.Context) ([]string, error) {
 	}
 	var running []string
 	for _, one := range described {
-		if len(one.Members) > 0 {
+		if len(one.Members) == 0 {
+			continue
+		}
+		awaited, err := sink.RunAwaitedByHold(ctx, r.client, one.Group, hold)
+		if err != nil {
+			return nil, err
+		}
+		if awaited {
 			running = append(running, one.Group)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/services/auditstream/replay"
+	"github.com/auditstream/auditstream/services/sink"
 )
 
 // load keeps producing lines until stop, which returns how many objects it made.
@@ -152,5 +153,73 @@ func TestSwapWithoutSinks(t *testing.T) {
 	w.replay(w.swapOptions())
 	w.start(config.CommandEnricher, config.CommandSink)
 	w.settled()
+	w.wantView()
+}
+
+// A hold that is lifted from outside while the sinks are waited for ends the swap.
+func TestSwapEndsWithItsHold(t *testing.T) {
+	w := newWorld(t)
+	w.lines("one", "a", 1, 100)
+	w.start(config.CommandEnricher, config.CommandSink)
+	w.settled()
+	opts := w.swapOptions()
+	opts.SwapHook = func(at replay.SwapStep) error {
+		if at == replay.SwapHeld {
+			_, err := replay.Abort(t.Context(), opts)
+			require.NoError(t, err)
+		}
+		return nil
+	}
+	require.ErrorContains(t, w.fails(opts), "is no longer this process's")
+	w.lines("one", "b", 1, 100)
+	w.settled()
+	w.wantView()
+}
+
+// Another replay that writes to the live table finishes what it has intended
+// before the tables are exchanged, holds on meanwhile, and goes on afterwards.
+func TestSwapWaitsForAnotherReplay(t *testing.T) {
+	w := newWorld(t)
+	w.lines("one", "a", 1, 2000)
+	stop := w.start(config.CommandEnricher, config.CommandSink)
+	w.settled()
+	stop()
+
+	other := w.options(replay.FromRaw)
+	other.Name = "tests" // the swap's is "test"
+	intended, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	other.Hook = func(_ int32, step sink.Step) error {
+		if step == sink.StepIntended {
+			once.Do(func() { close(intended) })
+			<-release
+		}
+		return nil
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := replay.Run(t.Context(), other)
+		ended <- err
+	}()
+	<-intended
+
+	opts := w.swapOptions()
+	released := false
+	opts.SwapHook = func(at replay.SwapStep) error {
+		switch at {
+		case replay.SwapHeld:
+			time.AfterFunc(2*time.Second, func() { close(release) })
+		case replay.SwapAcknowledged:
+			select {
+			case <-release:
+				released = true
+			default:
+			}
+		}
+		return nil
+	}
+	require.True(t, w.replay(opts).Swapped)
+	require.True(t, released, "the other replay's insert was under way")
+	require.NoError(t, <-ended)
 	w.wantView()
 }
