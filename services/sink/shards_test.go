@@ -127,12 +127,12 @@ func TestShardAwayHoldsBackItsPartitionsOnly(t *testing.T) {
 // then mended.
 type late struct {
 	Table
-	tries atomic.Int32
-	mend  chan struct{}
+	back atomic.Bool
+	mend chan struct{}
 }
 
 func (l *late) Prepare(ctx context.Context) error {
-	if l.tries.Add(1) < 3 {
+	if !l.back.Load() {
 		return errors.New("connection refused")
 	}
 	select {
@@ -162,8 +162,11 @@ func TestShardThatComesBackUnfit(t *testing.T) {
 		return inner
 	}
 	r := b.start(nil)
-	r.wantIll("sink clickhouse shard 1", "column verb")
 	require.Eventually(t, func() bool { return b.committed(0) == 100 }, patience, 20*time.Millisecond)
+	second.back.Store(true)
+	r.wantIll("sink clickhouse shard 1", "column verb")
+	b.produce(0, 100)
+	require.Eventually(t, func() bool { return b.committed(0) == 200 }, patience, 20*time.Millisecond)
 	require.Zero(t, b.committed(1))
 	require.NoError(t, r.health.get("sink clickhouse shard 0"))
 	close(second.mend)
@@ -172,7 +175,7 @@ func TestShardThatComesBackUnfit(t *testing.T) {
 
 	opened.Store(0)
 	second = &late{mend: make(chan struct{})}
-	second.tries.Store(5)
+	second.back.Store(true)
 	var unfit *clickhouse.UnfitError
 	require.ErrorAs(t, b.start(nil).wait(), &unfit)
 }
