@@ -76,7 +76,9 @@ type verification struct {
 	totals  map[[2]string]*SourceTotals
 
 	suspects []suspect
-	strays   map[string]Key  // objects of which there are only entries of lines
+	strays   map[string]Key      // objects of which there are only entries of lines
+	homeless map[string]homeless // objects set aside while their source was not known
+	takenIn  map[DeadObject]bool
 	seen     map[string]bool // objects of the ledger, when buckets are listed
 	problems []Problem
 }
@@ -262,9 +264,11 @@ func (v *verification) judge(entries []entry, a aggregate) {
 	s.counts = Totals{Objects: 1, Lines: e.fetched.count(), Skipped: e.skipped.within(e.fetched).count(), Rows: int64(a.rows)} //nolint:gosec // a number of rows
 	s.counts.WithRows = e.withRows().count()
 	s.counts.DeadOnly = s.counts.Lines - s.counts.Skipped - s.counts.WithRows
+	v.takeIn(a.key)
 	if e.letter != nil {
 		s.counts.Dead = 1
 		v.report.Dead = append(v.report.Dead, DeadObject{a.key.Object, e.uri, a.key.Source, e.letter.reason, e.letter.last})
+		v.setAside(a.key, &s.counts)
 	}
 	// Of a line with dead letters beside its rows it is not known which events the
 	// rows are, so their sum says nothing.
@@ -386,6 +390,7 @@ func (v *verification) conclude(ctx context.Context) error {
 		}
 		slices.Sort(v.report.UnderWay)
 	}
+	v.report.Dead = slices.DeleteFunc(v.report.Dead, func(d DeadObject) bool { return v.takenIn[d] })
 	slices.SortFunc(v.problems, func(a, b Problem) int {
 		switch first, second := a.key(), b.key(); {
 		case first.before(second):

@@ -323,6 +323,27 @@ func (f flight) UnderWay(_ context.Context, objects map[string]bool) (map[string
 	return under, nil, nil
 }
 
+// An object whose source was not known has no workspace in the ledger until it
+// is put back; then it is one object, and not set aside.
+func TestPutBackWithItsSourceKnown(t *testing.T) {
+	w := newWorld(t)
+	unknown := func(r *clickhouse.ObjectsRow) {
+		r.WorkspaceID, r.Outcome, r.Reason, r.ID = "", "deadletter", "unknown-source", r.ID+"-x"
+	}
+	w.object("later", 0, unknown)
+	w.object("never", 0, unknown)
+	r := w.verify()
+	require.Len(t, r.Dead, 2)
+	require.Equal(t, Totals{Objects: 2, Dead: 2}, r.Totals)
+
+	w.object("later", 10)
+	w.rows("later", 1, 10)
+	r = w.verify()
+	require.Empty(t, r.Problems)
+	require.Equal(t, []DeadObject{{objectID("never"), "s3://bucket/never", "s", "unknown-source", 0}}, r.Dead)
+	require.Equal(t, Totals{Objects: 2, Dead: 1, Lines: 10, WithRows: 10, Rows: 10}, r.Totals)
+}
+
 // replaying is one of replays whose entries the ledger has not taken in.
 type replaying []topics.LedgerEntry
 
