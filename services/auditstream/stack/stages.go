@@ -47,15 +47,23 @@ func NewStage(ctx context.Context, stage config.Command, cfg config.Config, opti
 		}
 		task.Run = made.Run
 	case config.CommandSink:
+		// Each has options of its own: clients that are made of the same ones write
+		// to memory that these share.
 		client, err := kafka.Options(broker, log.With("stage", stage), options.Registry)
 		if err != nil {
 			return task, err
 		}
+		broker.ClientID = cfg.Kafka.ClientID + "-ledger"
+		ledgerClient, err := kafka.Options(broker, log.With("stage", "ledger"), options.Registry)
+		if err != nil {
+			return task, err
+		}
 		common := sink.Options{
-			Config: cfg.Sink, ClickHouse: cfg.ClickHouse, Client: client, AcceptGap: cfg.Kafka.AcceptGap,
+			Config: cfg.Sink, ClickHouse: cfg.ClickHouse, AcceptGap: cfg.Kafka.AcceptGap,
 			DeadLetter: cfg.Topics.Names().DeadLetter, Log: log, Registerer: options.Registry, Health: options.Health,
 		}
 		events, ledger := common, common
+		events.Client, ledger.Client = client, ledgerClient
 		events.Topic, events.Rows, events.Group, events.Hook = cfg.Topics.Names().Normalized, sink.Events, cfg.Kafka.Group+"-sink", atSinkStep
 		ledger.Name, ledger.Topic, ledger.Rows, ledger.Group = "ledger", cfg.Topics.Names().Ledger, sink.Ledger, cfg.Kafka.Group+"-ledger"
 		ofEvents, err := sink.New(events)
