@@ -110,18 +110,20 @@ func (w *worker) leaveOut(b *batch) bool {
 	// of an earlier one.
 	last := make(map[string]int)
 	var good []*kgo.Record
+	var ids []string
 	for _, record := range b.records {
 		keys, _, err := w.shard.table.Keys([]*kgo.Record{record})
 		if err != nil {
 			b.malformed = append(b.malformed, malformed{record, err})
 			continue
 		}
-		last[strings.Clone(keys[0].ID)] = len(good)
-		good = append(good, record)
+		id := strings.Clone(keys[0].ID)
+		last[id] = len(good)
+		good, ids = append(good, record), append(ids, id)
 	}
 	b.rows = make([]*kgo.Record, 0, len(last))
 	for i, record := range good {
-		if id, err := w.shard.table.RowID(record.Value); err == nil && last[id] == i {
+		if last[ids[i]] == i {
 			b.rows = append(b.rows, record)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/auditstream/auditstream/pkg/kafka"
 	"github.com/auditstream/auditstream/topics"
@@ -85,4 +86,23 @@ func TestMalformedRecordsAreSetAside(t *testing.T) {
 			require.Empty(t, got)
 		})
 	}
+}
+
+// A record that says two ids is the row of the last, also beside one that is set aside.
+func TestRowThatSaysTwoIDsIsNotLeftOut(t *testing.T) {
+	b := kfake(t, 1)
+	_, err := b.admin.CreateTopic(t.Context(), 1, 1, nil, b.names.DeadLetter)
+	require.NoError(t, err)
+	b.adjust = func(o *Options) { o.DeadLetter = b.names.DeadLetter }
+	b.produce(0, 3)
+	b.produced++
+	other, row := b.row(999_999), b.row(b.produced)
+	two := protowire.AppendTag(nil, fieldID, protowire.BytesType)
+	two = protowire.AppendString(two, other.ID)
+	b.bad(0, append(two, topics.AppendNormalized(nil, &row)...))
+	b.bad(0, b.brokenRow(999_998))
+	r := b.start(nil)
+	b.wantAll()
+	require.NoError(t, r.stop())
+	require.Len(t, b.letters(), 1)
 }
