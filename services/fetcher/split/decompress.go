@@ -9,11 +9,10 @@ import (
 	"io"
 	"sync"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
-
-	"github.com/auditstream/auditstream/pkg/gunzip"
 )
 
 // errTooLarge: the object decompresses to more than is allowed.
@@ -41,7 +40,7 @@ type compression struct {
 }
 
 var compressions = []compression{
-	{"gzip", startsWith("\x1f\x8b\x08"), ungzip},
+	{"gzip", startsWith("\x1f\x8b\x08"), gunzip},
 	{"zstd", isZstd, unzstd},
 	{"bzip2", isBzip2, func(r *bufio.Reader) (io.Reader, func(), error) { return bzip2.NewReader(r), func() {}, nil }},
 	{"lz4", startsWith("\x04\x22\x4d\x18"), unlz4},
@@ -71,16 +70,16 @@ func isSnappy(data []byte) bool {
 }
 
 var (
-	ungzips sync.Pool // of *gunzip.Reader
+	gunzips sync.Pool // of *gzip.Reader
 	unzstds sync.Pool // of *zstd.Decoder
 )
 
-func ungzip(from *bufio.Reader) (io.Reader, func(), error) {
-	reader, _ := ungzips.Get().(*gunzip.Reader)
+func gunzip(from *bufio.Reader) (io.Reader, func(), error) {
+	reader, _ := gunzips.Get().(*gzip.Reader)
 	if reader == nil {
-		reader = new(gunzip.Reader)
+		reader = new(gzip.Reader)
 	}
-	return reader, func() { ungzips.Put(reader) }, reader.Reset(from)
+	return reader, func() { gunzips.Put(reader) }, reader.Reset(from)
 }
 
 func unzstd(from *bufio.Reader) (io.Reader, func(), error) {
