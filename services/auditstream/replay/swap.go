@@ -23,6 +23,7 @@ const (
 	SwapHeld         SwapStep = "held"         // the live table names a hold
 	SwapAcknowledged SwapStep = "acknowledged" // nobody writes to it any more
 	SwapProven       SwapStep = "proven"       // every id of it is in the other table
+	SwapReady        SwapStep = "ready"        // the hold is still this process's
 	SwapExchanged    SwapStep = "exchanged"    // the tables have each other's name
 )
 
@@ -84,6 +85,9 @@ func (r *replay) takePlace(ctx context.Context) (copied uint64, err error) {
 	if err := r.stillHeld(ctx, hold); err != nil {
 		return copied, err
 	}
+	if err := r.at(SwapReady); err != nil {
+		return copied, err
+	}
 	// One step exchanges the tables and lifts the hold, as the comment goes with
 	// the old table. Crash before: as above. Crash after: the sinks go on with the
 	// new table, and the next run sees by the comment on the old one that only this
@@ -95,6 +99,9 @@ func (r *replay) takePlace(ctx context.Context) (copied uint64, err error) {
 		return copied, err
 	}
 	r.say("%s is the new table; the old one is %s", r.swap.Live(), r.swap.Other())
+	if err := r.wasHeld(ctx, hold); err != nil {
+		return copied, err
+	}
 	return copied, r.swap.MarkReplaced(ctx, hold)
 }
 
@@ -243,6 +250,18 @@ func (r *replay) stillHeld(ctx context.Context, hold string) error {
 		return fmt.Errorf("the hold on %s is no longer this process's: another one goes on with the swap, or it was aborted", r.swap.Live())
 	}
 	return nil
+}
+
+// wasHeld makes sure that the hold was there until the exchange: it has moved
+// with the old table then. Who lifted it just before let rows into the old table
+// that nobody has copied.
+func (r *replay) wasHeld(ctx context.Context, hold string) error {
+	state, err := r.swap.State(ctx)
+	if err != nil || state.Exchanged == hold {
+		return err
+	}
+	return fmt.Errorf("the hold was lifted at the moment of the exchange: rows that came in meanwhile may be in %s alone; `auditstream replay --from normalized` over the last hour brings them into %s",
+		r.swap.Other(), r.swap.Live())
 }
 
 // lift gives a swap up: the pipeline goes on with the table it has.

@@ -49,7 +49,7 @@ func (w *world) swapOptions() replay.Options {
 // lost, and people see each once.
 func TestSwapUnderLoad(t *testing.T) {
 	for _, step := range []replay.SwapStep{
-		"", replay.SwapCopied, replay.SwapHeld, replay.SwapAcknowledged, replay.SwapProven, replay.SwapExchanged,
+		"", replay.SwapCopied, replay.SwapHeld, replay.SwapAcknowledged, replay.SwapProven, replay.SwapReady, replay.SwapExchanged,
 	} {
 		t.Run("dies "+string(step), func(t *testing.T) {
 			w := newWorld(t)
@@ -174,6 +174,23 @@ func TestSwapEndsWithItsHold(t *testing.T) {
 	w.lines("one", "b", 1, 100)
 	w.settled()
 	w.wantView()
+}
+
+// What is lifted in the last moment can't stop the exchange any more, and is told.
+func TestSwapTellsOfAHoldLiftedTooLate(t *testing.T) {
+	w := newWorld(t)
+	w.lines("one", "a", 1, 100)
+	w.start(config.CommandEnricher, config.CommandSink)
+	w.settled()
+	opts := w.swapOptions()
+	opts.SwapHook = func(at replay.SwapStep) error {
+		if at == replay.SwapReady {
+			_, err := replay.Abort(t.Context(), opts)
+			require.NoError(t, err)
+		}
+		return nil
+	}
+	require.ErrorContains(t, w.fails(opts), "lifted at the moment of the exchange")
 }
 
 // Another replay that writes to the live table finishes what it has intended
