@@ -32,6 +32,7 @@ type ClickHouseServer struct {
 	// sets it.
 	Engine  *embedded.ClickHouse
 	options embedded.ClickHouseOptions // of Engine
+	shared  *embedded.ClickHouse       // nil for any other server
 }
 
 var sharedEngine = sync.OnceValues(func() (*embedded.ClickHouse, error) {
@@ -57,7 +58,7 @@ func ClickHouse(t testing.TB) *ClickHouseServer {
 	if server == nil {
 		engine, err := sharedEngine()
 		requireEngine(t, err)
-		server = &ClickHouseServer{Address: engine.Address(), Username: "default"}
+		server = &ClickHouseServer{Address: engine.Address(), Username: "default", shared: engine}
 	}
 	server.createDatabase(t)
 	return server
@@ -137,7 +138,14 @@ func (s *ClickHouseServer) Conn(t testing.TB) driver.Conn {
 	connection, err := s.open(s.Database)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, connection.Close()) })
-	return connection
+	return s.patient(connection)
+}
+
+func (s *ClickHouseServer) patient(connection driver.Conn) driver.Conn {
+	if s.shared == nil {
+		return connection
+	}
+	return patientConn{connection, s.shared}
 }
 
 func (s *ClickHouseServer) open(database string) (driver.Conn, error) {
@@ -177,7 +185,7 @@ func (s *ClickHouseServer) execute(statement string) (err error) {
 			return err
 		}
 	}
-	if err := connection.Exec(ctx, statement); err != nil {
+	if err := s.patient(connection).Exec(ctx, statement); err != nil {
 		return fmt.Errorf("%s: %w", statement, err)
 	}
 	return nil
