@@ -158,7 +158,7 @@ func (s *ClickHouseServer) open(database string) (driver.Conn, error) {
 func (s *ClickHouseServer) createDatabase(t testing.TB) {
 	t.Helper()
 	s.Database = strings.ReplaceAll(Name(t, "test"), "-", "_")
-	require.NoError(t, s.execute("CREATE DATABASE "+s.Database))
+	require.NoError(t, s.execute("CREATE DATABASE IF NOT EXISTS "+s.Database))
 	t.Cleanup(func() {
 		// A killed engine may be on its way back.
 		deadline := time.Now().Add(30 * time.Second)
@@ -170,8 +170,8 @@ func (s *ClickHouseServer) createDatabase(t testing.TB) {
 	})
 }
 
-// execute runs a statement outside of the test's context, which is over when
-// cleaning up.
+// execute runs a statement that may be run twice, outside of the test's context,
+// which is over when cleaning up.
 func (s *ClickHouseServer) execute(statement string) (err error) {
 	connection, err := s.open("default")
 	if err != nil {
@@ -185,7 +185,14 @@ func (s *ClickHouseServer) execute(statement string) (err error) {
 			return err
 		}
 	}
-	if err := s.patient(connection).Exec(ctx, statement); err != nil {
+	run := func() error { return connection.Exec(ctx, statement) }
+	if s.shared != nil {
+		// Its statements may be made again, whether they had reached the engine or not.
+		err = patientConn{connection, s.shared}.untilBack(ctx, brokenOff, run)
+	} else {
+		err = run()
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", statement, err)
 	}
 	return nil
