@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -35,6 +36,10 @@ import (
 // large object never is in memory as a whole. At least two of the longest lines
 // fit.
 const bufferedBytes = 32 << 20
+
+// linger is how long a transaction gathers objects. It is short: meanwhile the
+// open streams, which have read ahead as far as they may, stand still.
+const linger = 200 * time.Microsecond
 
 // Health is told how the components of the stage are; *telemetry.Health is one.
 type Health interface {
@@ -178,6 +183,7 @@ func (f *Fetcher) Run(ctx context.Context) error {
 		Topics:     []string{f.names.Objects},
 		Timeout:    f.opts.Kafka.TransactionTimeout,
 		MaxRecords: f.opts.Config.ObjectsPerTransaction,
+		Linger:     linger,
 		Start: kafka.StartPolicy{
 			AcceptGap:   f.opts.Kafka.AcceptGap,
 			OutputEmpty: func(ctx context.Context) (bool, error) { return isEmpty(ctx, admin, f.names.Raw) },

@@ -81,7 +81,7 @@ func New(opts Options) *Splitter {
 		log:     opts.Logger,
 		metrics: opts.Metrics,
 		streams: newStreams(opts.Fetcher.OpenObjects, opts.Metrics),
-		memory:  memory{new(blocks), newAhead(int64(opts.Fetcher.SliceSize) / 4 * 3)},
+		memory:  memory{new(blocks), newAhead(int64(opts.Fetcher.SliceSize))},
 	}
 	s.dedupe = newDedupe(opts.Log, opts.Fetcher.DedupeHorizon, opts.Fetcher.DedupeObjects, opts.Metrics, opts.Logger)
 	s.life, s.end = context.WithCancel(context.Background())
