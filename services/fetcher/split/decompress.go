@@ -79,7 +79,43 @@ func gunzip(from *bufio.Reader) (io.Reader, func(), error) {
 	if reader == nil {
 		reader = new(gzip.Reader)
 	}
-	return reader, func() { gunzips.Put(reader) }, reader.Reset(from)
+	m := &members{reader: reader, from: from}
+	return m, func() { gunzips.Put(reader) }, m.begin()
+}
+
+// members gives what is in the members of a gzip stream. The library, left to
+// go from one to the next by itself, takes a header that is cut within its file
+// name for the end.
+type members struct {
+	reader *gzip.Reader
+	from   *bufio.Reader
+	err    error // for good
+}
+
+func (m *members) begin() error {
+	err := m.reader.Reset(m.from)
+	m.reader.Multistream(false)
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// Read implements io.Reader.
+func (m *members) Read(p []byte) (int, error) {
+	for m.err == nil {
+		n, err := m.reader.Read(p)
+		if err != io.EOF {
+			return n, err
+		}
+		if n > 0 {
+			return n, nil // the next Read finds the member's end again
+		}
+		if _, m.err = m.from.Peek(1); m.err == nil {
+			m.err = m.begin()
+		}
+	}
+	return 0, m.err
 }
 
 func unzstd(from *bufio.Reader) (io.Reader, func(), error) {
