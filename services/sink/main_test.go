@@ -227,18 +227,15 @@ func (b *bench) wantCommitted() {
 	}, patience, 50*time.Millisecond, "not everything was committed")
 }
 
+// ids are the table's, with how many parts hold each.
+func (b *bench) ids() map[string]uint64 {
+	b.t.Helper()
+	return servers.RowIDs(b.t, b.conn, b.table())
+}
+
 func (b *bench) wantTable() {
 	b.t.Helper()
-	rows, err := b.conn.Query(b.t.Context(), "SELECT id, count() FROM "+b.table()+" GROUP BY id SETTINGS final = 0")
-	require.NoError(b.t, err)
-	got := make(map[string]uint64)
-	for rows.Next() {
-		var id string
-		var times uint64
-		require.NoError(b.t, rows.Scan(&id, &times))
-		got[id] = times
-	}
-	require.NoError(b.t, rows.Err())
+	got := b.ids()
 	var lost, doubled []string
 	for number := 1; number <= b.produced; number++ {
 		id := fmt.Sprintf("%032x-%012d", 1, number)

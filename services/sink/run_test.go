@@ -23,22 +23,6 @@ func (b *bench) runOver(id string, partitions map[int32]Range) {
 	b.adjust = func(o *Options) { o.Bounded = true }
 }
 
-// ids are the table's, with how many parts hold each.
-func (b *bench) ids() map[string]uint64 {
-	b.t.Helper()
-	rows, err := b.conn.Query(b.t.Context(), "SELECT id, count() FROM "+b.table()+" GROUP BY id SETTINGS final = 0")
-	require.NoError(b.t, err)
-	got := make(map[string]uint64)
-	for rows.Next() {
-		var id string
-		var times uint64
-		require.NoError(b.t, rows.Scan(&id, &times))
-		got[id] = times
-	}
-	require.NoError(b.t, rows.Err())
-	return got
-}
-
 func (b *bench) wantIDs(times uint64, from, to int) {
 	b.t.Helper()
 	want := make(map[string]uint64)

@@ -32,17 +32,7 @@ func twoShards(t *testing.T, partitions int32) *bench {
 // idsOn are the row ids in one shard, with how many parts hold each.
 func (b *bench) idsOn(shard int) map[string]uint64 {
 	b.t.Helper()
-	rows, err := b.shards[shard].Conn(b.t).Query(b.t.Context(), "SELECT id, count() FROM "+b.table()+" GROUP BY id SETTINGS final = 0")
-	require.NoError(b.t, err)
-	got := make(map[string]uint64)
-	for rows.Next() {
-		var id string
-		var times uint64
-		require.NoError(b.t, rows.Scan(&id, &times))
-		got[id] = times
-	}
-	require.NoError(b.t, rows.Err())
-	return got
+	return servers.RowIDs(b.t, b.shards[shard].Conn(b.t), b.table())
 }
 
 func (b *bench) committed(partition int32) int64 {

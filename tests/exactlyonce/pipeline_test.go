@@ -116,18 +116,7 @@ func (p *pipeline) idsOf(t *testing.T, table string) map[string]uint64 {
 	t.Helper()
 	conn := p.connect(t)
 	defer func() { _ = conn.Close() }()
-	result, err := conn.Query(t.Context(), "SELECT id, count() FROM "+table+" GROUP BY id")
-	require.NoError(t, err)
-	defer func() { _ = result.Close() }()
-	ids := map[string]uint64{}
-	for result.Next() {
-		var id string
-		var count uint64
-		require.NoError(t, result.Scan(&id, &count))
-		ids[id] = count
-	}
-	require.NoError(t, result.Err())
-	return ids
+	return servers.RowIDs(t, conn, table)
 }
 
 // deadLetterIDs is how many dead letters each line has.

@@ -161,20 +161,10 @@ func (w *world) start(stages ...config.Command) (stop func()) {
 	return stop
 }
 
-// ids are a table's, with how many rows each has.
+// ids are those in a table or view, with how many rows each has.
 func (w *world) ids(table string) map[string]uint64 {
 	w.t.Helper()
-	rows, err := w.conn.Query(w.t.Context(), "SELECT id, count() FROM "+table+" GROUP BY id")
-	require.NoError(w.t, err)
-	got := make(map[string]uint64)
-	for rows.Next() {
-		var id string
-		var times uint64
-		require.NoError(w.t, rows.Scan(&id, &times))
-		got[id] = times
-	}
-	require.NoError(w.t, rows.Err())
-	return got
+	return servers.RowIDs(w.t, w.conn, table)
 }
 
 func (w *world) count(query string) uint64 {
