@@ -39,9 +39,33 @@ func (w *world) load() (stop func() int) {
 	return made
 }
 
+// settledWorld is one whose enricher and sink run until stop, and have brought
+// so many lines of an object into the table.
+func settledWorld(t *testing.T, lines int) (w *world, stop func()) {
+	t.Helper()
+	w = newWorld(t)
+	w.lines("one", "a", 1, lines)
+	stop = w.start(config.CommandEnricher, config.CommandSink)
+	w.settled()
+	return w, stop
+}
+
 func (w *world) swapOptions() replay.Options {
 	opts := w.options(replay.FromRaw)
 	opts.Into, opts.Swap = "fresh", true
+	return opts
+}
+
+// abortedAt are those of a swap whose hold is lifted from outside at a step.
+func (w *world) abortedAt(step replay.SwapStep) replay.Options {
+	opts := w.swapOptions()
+	opts.SwapHook = func(at replay.SwapStep) error {
+		if at == step {
+			_, err := replay.Abort(w.t.Context(), opts)
+			require.NoError(w.t, err)
+		}
+		return nil
+	}
 	return opts
 }
 
@@ -52,11 +76,8 @@ func TestSwapUnderLoad(t *testing.T) {
 		"", replay.SwapCopied, replay.SwapHeld, replay.SwapAcknowledged, replay.SwapProven, replay.SwapReady, replay.SwapExchanged,
 	} {
 		t.Run("dies "+string(step), func(t *testing.T) {
-			w := newWorld(t)
+			w, _ := settledWorld(t, 400)
 			table := w.cfg.ClickHouse.Table
-			w.lines("one", "a", 1, 400)
-			w.start(config.CommandEnricher, config.CommandSink)
-			w.settled()
 			// A row that no topic has any more: only copying brings it along.
 			lost := w.object("two", "lost") + "-000000000001"
 			w.exec("INSERT INTO " + table + " (workspaceID, sourceID, receivedAt, id) VALUES ('acme', 'two', 1700000000, '" + lost + "')")
@@ -95,10 +116,7 @@ func TestSwapUnderLoad(t *testing.T) {
 
 // A swap that can't be finished is given up, and the pipeline goes on.
 func TestSwapIsGivenUp(t *testing.T) {
-	w := newWorld(t)
-	w.lines("one", "a", 1, 200)
-	w.start(config.CommandEnricher, config.CommandSink)
-	w.settled()
+	w, _ := settledWorld(t, 200)
 	opts := w.swapOptions()
 	ctx, cancel := context.WithCancel(t.Context())
 	opts.SwapHook = func(at replay.SwapStep) error {
@@ -144,10 +162,7 @@ func TestSwapIsGivenUp(t *testing.T) {
 
 // Without sinks there is nobody to wait for, but for an intent that is open.
 func TestSwapWithoutSinks(t *testing.T) {
-	w := newWorld(t)
-	w.lines("one", "a", 1, 200)
-	stop := w.start(config.CommandEnricher, config.CommandSink)
-	w.settled()
+	w, stop := settledWorld(t, 200)
 	stop()
 	w.lines("two", "b", 1, 50)
 	w.replay(w.swapOptions())
@@ -158,19 +173,8 @@ func TestSwapWithoutSinks(t *testing.T) {
 
 // A hold that is lifted from outside while the sinks are waited for ends the swap.
 func TestSwapEndsWithItsHold(t *testing.T) {
-	w := newWorld(t)
-	w.lines("one", "a", 1, 100)
-	w.start(config.CommandEnricher, config.CommandSink)
-	w.settled()
-	opts := w.swapOptions()
-	opts.SwapHook = func(at replay.SwapStep) error {
-		if at == replay.SwapHeld {
-			_, err := replay.Abort(t.Context(), opts)
-			require.NoError(t, err)
-		}
-		return nil
-	}
-	require.ErrorContains(t, w.fails(opts), "is no longer this process's")
+	w, _ := settledWorld(t, 100)
+	require.ErrorContains(t, w.fails(w.abortedAt(replay.SwapHeld)), "is no longer this process's")
 	w.lines("one", "b", 1, 100)
 	w.settled()
 	w.wantView()
@@ -178,28 +182,14 @@ func TestSwapEndsWithItsHold(t *testing.T) {
 
 // What is lifted in the last moment can't stop the exchange any more, and is told.
 func TestSwapTellsOfAHoldLiftedTooLate(t *testing.T) {
-	w := newWorld(t)
-	w.lines("one", "a", 1, 100)
-	w.start(config.CommandEnricher, config.CommandSink)
-	w.settled()
-	opts := w.swapOptions()
-	opts.SwapHook = func(at replay.SwapStep) error {
-		if at == replay.SwapReady {
-			_, err := replay.Abort(t.Context(), opts)
-			require.NoError(t, err)
-		}
-		return nil
-	}
-	require.ErrorContains(t, w.fails(opts), "lifted at the moment of the exchange")
+	w, _ := settledWorld(t, 100)
+	require.ErrorContains(t, w.fails(w.abortedAt(replay.SwapReady)), "lifted at the moment of the exchange")
 }
 
 // Another replay that writes to the live table finishes what it has intended
 // before the tables are exchanged, holds on meanwhile, and goes on afterwards.
 func TestSwapWaitsForAnotherReplay(t *testing.T) {
-	w := newWorld(t)
-	w.lines("one", "a", 1, 2000)
-	stop := w.start(config.CommandEnricher, config.CommandSink)
-	w.settled()
+	w, stop := settledWorld(t, 2000)
 	stop()
 
 	other := w.options(replay.FromRaw)
