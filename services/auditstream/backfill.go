@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,14 +44,9 @@ that 'auditstream up' runs here.
 			if source == "" {
 				return usageProblem("--source", "missing; the id of one of the configured sources")
 			}
-			now := time.Now()
-			from, err := parseTime(since, now)
+			from, to, err := parseTimes(since, until, time.Now())
 			if err != nil {
-				return usageProblem("--since", err.Error())
-			}
-			to, err := parseTime(until, now)
-			if err != nil {
-				return usageProblem("--until", err.Error())
+				return err
 			}
 			cfg, err := a.loadHere(config.CommandFetcher)
 			if err != nil {
@@ -76,31 +70,6 @@ that 'auditstream up' runs here.
 	flags.BoolVar(&again, "again", false, "announce also what the ledger knows to be fetched as a whole")
 	flags.BoolVar(&dryRun, "dry-run", false, "count what would be announced, and announce nothing")
 	return command
-}
-
-// parseTime takes a date, a time or an age; nothing is no time.
-func parseTime(text string, now time.Time) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	for _, layout := range []string{time.RFC3339, time.DateOnly, "2006-01-02T15:04:05", time.DateTime} {
-		if at, err := time.Parse(layout, text); err == nil {
-			return at.UTC(), nil
-		}
-	}
-	age := text
-	days, isDays := strings.CutSuffix(text, "d")
-	if isDays {
-		age = days + "h"
-	}
-	duration, err := time.ParseDuration(age)
-	if err != nil || duration < 0 {
-		return time.Time{}, fmt.Errorf("%q is no time; write it like 2026-01-31, 2026-01-31T12:00:00Z, 36h or 30d", text)
-	}
-	if isDays {
-		duration *= 24
-	}
-	return now.Add(-duration).UTC().Truncate(time.Second), nil
 }
 
 func (a *application) backfill(ctx context.Context, opts fetcher.BackfillOptions, again bool) (err error) {

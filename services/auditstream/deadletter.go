@@ -49,13 +49,9 @@ func (f *letterFlags) add(command *cobra.Command, limit int) {
 
 func (f *letterFlags) filter(ctx context.Context, reader deadletter.Reader) (deadletter.Filter, error) {
 	filter := deadletter.Filter{Reason: topics.Reason(f.reason), Stage: f.stage, Source: f.source, Limit: f.limit}
-	now := time.Now()
 	var err error
-	if filter.Since, err = parseTime(f.since, now); err != nil {
-		return filter, usageProblem("--since", err.Error())
-	}
-	if filter.Until, err = parseTime(f.until, now); err != nil {
-		return filter, usageProblem("--until", err.Error())
+	if filter.Since, filter.Until, err = parseTimes(f.since, f.until, time.Now()); err != nil {
+		return filter, err
 	}
 	switch {
 	case f.limit < 0:

@@ -138,11 +138,8 @@ func (f *replayFlags) parse(opts *replay.Options, now time.Time) (err error) {
 	default:
 		return usageProblem("--from", fmt.Sprintf("%q is none of raw, normalized, objects", opts.From))
 	}
-	if opts.Since, err = parseTime(f.since, now); err != nil {
-		return usageProblem("--since", err.Error())
-	}
-	if opts.Until, err = parseTime(f.until, now); err != nil {
-		return usageProblem("--until", err.Error())
+	if opts.Since, opts.Until, err = parseTimes(f.since, f.until, now); err != nil {
+		return err
 	}
 	opts.Asked = f.since + " " + f.until
 	if f.offsets != "" {

@@ -49,14 +49,9 @@ pipeline that 'auditstream up' runs here.
     auditstream verify --json | jq '.problems'`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			now := time.Now()
-			from, err := parseTime(since, now)
+			from, to, err := parseTimes(since, until, time.Now())
 			if err != nil {
-				return usageProblem("--since", err.Error())
-			}
-			to, err := parseTime(until, now)
-			if err != nil {
-				return usageProblem("--until", err.Error())
+				return err
 			}
 			if !from.IsZero() && !to.IsZero() && !from.Before(to) {
 				return usageProblem("--since", "is not before --until")
