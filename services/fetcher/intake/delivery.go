@@ -10,7 +10,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
-	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/objectstore"
 	"github.com/auditstream/auditstream/services/fetcher/notification"
 	"github.com/auditstream/auditstream/topics"
@@ -66,9 +65,7 @@ func (d *delivery) announce(ctx context.Context, event *notification.Event) {
 		Source: source.ID, Bucket: event.Bucket, Key: event.Key, ETag: event.ETag, Version: event.Version,
 		Region: event.Region, Size: max(event.Size, 0), LastModified: event.Time, Cause: topics.CauseNotified,
 	}
-	// The ETag is a part of the object's id, which has to be the one that a
-	// listing finds.
-	if event.ETag == "" && !d.complete(ctx, source, &found) {
+	if isIncomplete(event) && !d.complete(ctx, event, &found) {
 		return
 	}
 	if d.outcome != messageDead {
@@ -86,8 +83,8 @@ func (d *delivery) announce(ctx context.Context, event *notification.Event) {
 	})
 }
 
-// complete asks the store for what the event leaves out.
-func (d *delivery) complete(ctx context.Context, source *config.Source, found *Found) bool {
+// complete asks the store for what the event leaves out, or may have wrong.
+func (d *delivery) complete(ctx context.Context, event *notification.Event, found *Found) bool {
 	listed, err := d.queue.opts.Store.Stat(ctx, found.Bucket, found.Key, found.Version)
 	switch {
 	case err == nil:
@@ -97,13 +94,15 @@ func (d *delivery) complete(ctx context.Context, source *config.Source, found *F
 			return false
 		}
 		return true
+	case errors.Is(err, objectstore.ErrMissing) && event.Size == 0:
+		d.queue.skip(event, skippedEmpty) // neither of the two knows of a byte
 	case errors.Is(err, objectstore.ErrMissing):
 		d.setAside(ctx, topics.ReasonObjectMissing, err)
 	case errors.Is(err, objectstore.ErrForbidden):
 		d.setAside(ctx, topics.ReasonObjectForbidden, err)
 	default:
 		d.waiting.begin()
-		d.waiting.end(fmt.Errorf("source %s: %w", source.ID, err))
+		d.waiting.end(fmt.Errorf("source %s: %w", found.Source, err))
 	}
 	return false
 }

@@ -39,7 +39,20 @@ func (r *router) find(event *notification.Event) (source *config.Source, skipped
 		if !route.source.Queue.Follows(event.Name) {
 			return nil, skippedEvent
 		}
-		return route.source, ReasonToSkip(event.Key, event.Size)
+		reason := ReasonToSkip(event.Key, event.Size)
+		if reason == skippedEmpty && event.ETag != etagOfNothing {
+			reason = ""
+		}
+		return route.source, reason
 	}
 	return nil, skippedFiltered
 }
+
+// etagOfNothing is the MD5 of no bytes. An event that tells of another content
+// without bytes is not taken at its word: Ceph has told so of uploads in parts.
+const etagOfNothing = "d41d8cd98f00b204e9800998ecf8427e"
+
+// isIncomplete tells whether the store has to be asked for what the event says.
+// The ETag is a part of the object's id, which has to be the one that a listing
+// finds.
+func isIncomplete(event *notification.Event) bool { return event.ETag == "" || event.Size == 0 }

@@ -35,7 +35,7 @@ func Told(ctx context.Context, sources []config.Source, alias string, store Stat
 			Source: source.ID, Bucket: event.Bucket, Key: event.Key, ETag: event.ETag, Version: event.Version,
 			Region: event.Region, Size: max(event.Size, 0), LastModified: event.Time, Cause: topics.CauseNotified,
 		}
-		if found.ETag == "" {
+		if isIncomplete(event) {
 			listed, err := store.Stat(ctx, found.Bucket, found.Key, found.Version)
 			if err != nil {
 				return nil, fmt.Errorf("complete what is told of s3://%s/%s: %w", found.Bucket, found.Key, err)
