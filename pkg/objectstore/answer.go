@@ -39,9 +39,9 @@ func (b *Body) accept(out *s3.GetObjectOutput) error {
 		}
 	}
 	switch known := b.known(); {
-	case known >= 0 && size >= 0 && size != known:
+	case known >= 0 && size >= 0 && size != known && (b.described || !b.confirms(size)):
 		return fmt.Errorf("%w: it answers with %d bytes of %d", ErrUnavailable, size, known)
-	case known >= 0:
+	case known >= 0 && size < 0:
 		size = known
 	}
 	if !b.described {
@@ -49,6 +49,22 @@ func (b *Body) accept(out *s3.GetObjectOutput) error {
 	}
 	b.Size = size
 	return nil
+}
+
+// confirms asks the store whether it is the answer that is right on the object's
+// size, and not what was told of it: some notifications tell how many bytes
+// an object takes where it is stored, compressed or encrypted.
+func (b *Body) confirms(size int64) bool {
+	out, err := b.head()
+	if err != nil || out.ContentLength == nil || *out.ContentLength != size {
+		return false
+	}
+	if etag := bareETag(aws.ToString(out.ETag)); etag != "" && etag != b.ref.ETag {
+		return false
+	}
+	b.store.log.Info("the store says another size of an object than was told", "object", b.ref.String(), "size", size, "told", b.ref.Size)
+	b.ref.Size = size
+	return true
 }
 
 // known is how many bytes the object has, below zero before anyone has said so.

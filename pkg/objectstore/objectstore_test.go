@@ -240,6 +240,18 @@ func TestAnswerShorterThanTheObject(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(content, got))
 	})
+	t.Run("when another size was told", func(t *testing.T) {
+		source := &flaky{content: content}
+		told := ref
+		for _, told.Size = range []int64{1024, int64(len(content)) + 48} {
+			body, err := serve(t, source).Open(t.Context(), told, 0)
+			require.NoError(t, err)
+			require.EqualValues(t, len(content), body.Size)
+			got, err := io.ReadAll(body)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(content, got))
+		}
+	})
 	t.Run("after a break", func(t *testing.T) {
 		source := &flaky{content: content, step: 10_000}
 		store := serve(t, source)

@@ -28,8 +28,9 @@ type Ref struct {
 	Bucket, Key string
 	ETag        string // quotes around it don't matter
 	Version     string
-	// Size in bytes, when it is known. An answer with fewer is no answer: what
-	// stands between us and the store has cut it.
+	// Size in bytes, as far as it was told; zero: it was not. An answer with fewer
+	// is no answer, as what stands between us and the store may have cut it, unless
+	// the store confirms them.
 	Size int64
 }
 
@@ -105,19 +106,7 @@ func (b *Body) request() error {
 
 // requestEnd opens an object at its end, where there is no byte to ask for.
 func (b *Body) requestEnd() error {
-	input := &s3.HeadObjectInput{Bucket: aws.String(b.ref.Bucket), Key: aws.String(b.ref.Key)}
-	if b.ref.Version != "" {
-		input.VersionId = aws.String(b.ref.Version)
-	}
-	if b.ref.ETag != "" {
-		input.IfMatch = aws.String(`"` + b.ref.ETag + `"`)
-	}
-	var out *s3.HeadObjectOutput
-	err := b.store.ask(b.ctx, b.ref.Bucket, b.ref.Key, func(client *s3.Client, payer types.RequestPayer) (err error) {
-		input.RequestPayer = payer
-		out, err = client.HeadObject(b.ctx, input)
-		return err
-	})
+	out, err := b.head()
 	if err != nil {
 		return classify(err)
 	}
@@ -130,6 +119,23 @@ func (b *Body) requestEnd() error {
 	}
 	b.err = io.EOF
 	return nil
+}
+
+// head asks for what the store says of the content.
+func (b *Body) head() (out *s3.HeadObjectOutput, err error) {
+	input := &s3.HeadObjectInput{Bucket: aws.String(b.ref.Bucket), Key: aws.String(b.ref.Key)}
+	if b.ref.Version != "" {
+		input.VersionId = aws.String(b.ref.Version)
+	}
+	if b.ref.ETag != "" {
+		input.IfMatch = aws.String(`"` + b.ref.ETag + `"`)
+	}
+	err = b.store.ask(b.ctx, b.ref.Bucket, b.ref.Key, func(client *s3.Client, payer types.RequestPayer) (err error) {
+		input.RequestPayer = payer
+		out, err = client.HeadObject(b.ctx, input)
+		return err
+	})
+	return out, err
 }
 
 func (b *Body) describe(lastModified *time.Time, size int64) {
