@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -61,6 +62,44 @@ func (b *bucket) Prefixes(_ context.Context, _, prefix, _ string) ([]string, boo
 		all = append(all, fmt.Sprintf("%03d/", folder))
 	}
 	return all, false, nil
+}
+
+// rotated is a store that lists the last folder first.
+type rotated struct{ *bucket }
+
+func (r rotated) last() string { return fmt.Sprintf("%03d/", r.folders-1) }
+
+func (r rotated) Prefixes(ctx context.Context, name, prefix, delimiter string) ([]string, bool, error) {
+	all, more, err := r.bucket.Prefixes(ctx, name, prefix, delimiter)
+	if len(all) > 0 {
+		all = append([]string{r.last()}, all[:len(all)-1]...)
+	}
+	return all, more, err
+}
+
+func (r rotated) List(ctx context.Context, name, prefix, startAfter string, yield func(objectstore.Listed) error) error {
+	for _, first := range []bool{true, false} {
+		err := r.bucket.List(ctx, name, prefix, startAfter, func(listed objectstore.Listed) error {
+			if strings.HasPrefix(listed.Key, r.last()) != first {
+				return nil
+			}
+			return yield(listed)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Ranges are ranges only where keys are listed in order. Elsewhere nothing is
+// taken for announced.
+func TestAStoreThatListsOutOfOrder(t *testing.T) {
+	b, c := &bucket{folders: 4, each: 10}, &counter{}
+	opts := options(t, b, c)
+	opts.Lister = rotated{b}
+	_, err := backfill.Run(t.Context(), opts)
+	require.ErrorIs(t, err, backfill.ErrOrder)
 }
 
 // counter is a log that takes everything at once.

@@ -2,6 +2,7 @@ package backfill
 
 import (
 	"context"
+	"fmt"
 	"slices"
 )
 
@@ -44,6 +45,10 @@ func cut(ctx context.Context, lister Lister, bucket, prefix string) ([]Range, er
 			found, _, err := lister.Prefixes(ctx, bucket, parent, delimiter)
 			if err != nil {
 				return nil, err
+			}
+			if !slices.IsSorted(found) {
+				// Where a range ends says nothing then of what is still to come.
+				return nil, fmt.Errorf("%w: prefixes below %q", ErrOrder, parent)
 			}
 			below = append(below, found...)
 		}
