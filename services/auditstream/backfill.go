@@ -12,6 +12,7 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/telemetry"
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 	"github.com/auditstream/auditstream/services/fetcher"
 	"github.com/auditstream/auditstream/services/fetcher/backfill"
 )
@@ -105,6 +106,6 @@ func (a *application) backfill(ctx context.Context, opts fetcher.BackfillOptions
 }
 
 func inWords(t backfill.Totals) string {
-	return fmt.Sprintf("listed %d, announced %d (%.1f MB), complete already %d, outside the time %d, skipped %d",
-		t.Listed, t.Announced, float64(t.Bytes)/1e6, t.Complete, t.Outside, t.Skipped)
+	return fmt.Sprintf("listed %s, announced %s (%.1f MB), complete already %s, outside the time %s, skipped %s",
+		digits.Group(t.Listed), digits.Group(t.Announced), float64(t.Bytes)/1e6, digits.Group(t.Complete), digits.Group(t.Outside), digits.Group(t.Skipped))
 }

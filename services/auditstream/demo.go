@@ -19,6 +19,7 @@ import (
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/generate"
 	"github.com/auditstream/auditstream/pkg/telemetry"
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 	"github.com/auditstream/auditstream/services/auditstream/lifecycle"
 	"github.com/auditstream/auditstream/services/auditstream/stack"
 	"github.com/auditstream/auditstream/topics"
@@ -247,7 +248,7 @@ func (d *demo) conclude(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.say("\n%s lines in %s, servers' start included\n", number(d.expected.lines()), took.Round(100*time.Millisecond))
+	d.say("\n%s lines in %s, servers' start included\n", digits.Group(d.expected.lines()), took.Round(100*time.Millisecond))
 	if d.replay {
 		replayed, err := d.replayWithNewPlaces(ctx)
 		if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/auditstream/auditstream/pkg/event"
 	"github.com/auditstream/auditstream/pkg/generate"
 	"github.com/auditstream/auditstream/pkg/identity"
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 	"github.com/auditstream/auditstream/services/fetcher/split"
 )
 
@@ -85,7 +86,7 @@ func (d *demo) writeGenerated(ctx context.Context) error {
 		return err
 	}
 	d.say("  written    %d objects, %s lines (%s compressed, %s as text); %d of the lines and %d of the objects are bad on purpose\n",
-		totals.Objects+totals.Corrupt, number(totals.Events+totals.Bad+totals.Blank), size(totals.Compressed), size(totals.Bytes), totals.Bad, totals.Corrupt)
+		totals.Objects+totals.Corrupt, digits.Group(totals.Events+totals.Bad+totals.Blank), size(totals.Compressed), size(totals.Bytes), totals.Bad, totals.Corrupt)
 	return nil
 }
 
@@ -139,7 +140,7 @@ func (d *demo) writeData(ctx context.Context) error {
 	if files == 0 {
 		return fmt.Errorf("read %s: no files in it", d.data)
 	}
-	d.say("  written    %d objects, %s lines (%s)\n", files, number(d.expected.lines()), size(bytesRead))
+	d.say("  written    %d objects, %s lines (%s)\n", files, digits.Group(d.expected.lines()), size(bytesRead))
 	return nil
 }
 

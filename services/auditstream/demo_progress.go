@@ -3,10 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 )
 
 // progress is what the demo shows every second.
@@ -72,17 +73,8 @@ func (p *progress) print(written bool) {
 	}
 	d := p.demo
 	d.say("  %5s      objects %s of %s%s   lines %s of %s%s   rows %s (%s/s)   dead letters %s\n",
-		now.Sub(p.start).Round(time.Second), number(p.objects), number(int(d.putCount.Load())), more,
-		number(p.lines), number(int(d.putLines.Load())), more, number(p.rows), number(int(rate)), number(p.deadLetters))
-}
-
-// number writes n with a comma at every thousand.
-func number(n int) string {
-	text := strconv.Itoa(n)
-	for at := len(text) - 3; at > 0 && text[at-1] != '-'; at -= 3 {
-		text = text[:at] + "," + text[at:]
-	}
-	return text
+		now.Sub(p.start).Round(time.Second), digits.Group(p.objects), digits.Group(int(d.putCount.Load())), more,
+		digits.Group(p.lines), digits.Group(int(d.putLines.Load())), more, digits.Group(p.rows), digits.Group(int(rate)), digits.Group(p.deadLetters))
 }
 
 // size writes a number of bytes with its unit.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/clickhouse"
 	"github.com/auditstream/auditstream/pkg/generate"
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 	"github.com/auditstream/auditstream/services/auditstream/replay"
 	"github.com/auditstream/auditstream/services/auditstream/stack"
 )
@@ -63,8 +64,8 @@ func (d *demo) replayWithNewPlaces(ctx context.Context) (ok bool, err error) {
 		}
 	}
 	sameIDs := maps.EqualFunc(before, after, func(string, string) bool { return true })
-	d.say("  %s     count() %s, uniqExact(id) %s; the same ids as before: %s\n", name, number(count), number(distinct), yesNo(sameIDs))
-	d.say("  places         %s of %s rows that have one have another one now\n", number(moved), number(placed))
+	d.say("  %s     count() %s, uniqExact(id) %s; the same ids as before: %s\n", name, digits.Group(count), digits.Group(distinct), yesNo(sameIDs))
+	d.say("  places         %s of %s rows that have one have another one now\n", digits.Group(moved), digits.Group(placed))
 	return sameIDs && count == distinct && moved == placed, nil
 }
 

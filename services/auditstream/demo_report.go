@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 	"github.com/auditstream/auditstream/topics"
 )
 
@@ -39,12 +40,12 @@ func (d *demo) compare(ctx context.Context) (bool, error) {
 
 	d.say("\nEvery line, by its id\n")
 	d.say("  put in         %s lines of %s objects: %s events, %s bad lines, %s blank, %s unreadable objects\n",
-		number(e.lines()), number(len(e.objects)), number(e.events), number(e.bad), number(e.skips), number(e.unreadable))
-	d.say("  in ClickHouse  count() %s, uniqExact(id) %s, expected %s\n", number(count), number(distinct), d.expectedRows())
-	d.say("  dead letters   %s, expected %s%s\n", number(len(letters)), number(e.bad+e.unreadable), reasonText(reasons))
-	d.say("  lost           %s rows, %s dead letters\n", number(lostRows), number(lostLetters))
-	d.say("  doubled        %s\n", number(e.doubled))
-	d.say("  unexpected     %s\n", number(e.unexpected))
+		digits.Group(e.lines()), digits.Group(len(e.objects)), digits.Group(e.events), digits.Group(e.bad), digits.Group(e.skips), digits.Group(e.unreadable))
+	d.say("  in ClickHouse  count() %s, uniqExact(id) %s, expected %s\n", digits.Group(count), digits.Group(distinct), d.expectedRows())
+	d.say("  dead letters   %s, expected %s%s\n", digits.Group(len(letters)), digits.Group(e.bad+e.unreadable), reasonText(reasons))
+	d.say("  lost           %s rows, %s dead letters\n", digits.Group(lostRows), digits.Group(lostLetters))
+	d.say("  doubled        %s\n", digits.Group(e.doubled))
+	d.say("  unexpected     %s\n", digits.Group(e.unexpected))
 	for _, example := range e.examples {
 		d.say("    %s\n", example)
 	}
@@ -65,9 +66,9 @@ func (d *demo) expectedRows() string {
 		}
 	}
 	if most == d.expected.events {
-		return number(most)
+		return digits.Group(most)
 	}
-	return fmt.Sprintf("%s, and up to %s more from objects that break off", number(d.expected.events), number(most-d.expected.events))
+	return fmt.Sprintf("%s, and up to %s more from objects that break off", digits.Group(d.expected.events), digits.Group(most-d.expected.events))
 }
 
 func (d *demo) settledDeadLetters(ctx context.Context) ([]topics.DeadLetterRecord, error) {
@@ -92,7 +93,7 @@ func reasonText(reasons map[topics.Reason]int) string {
 	}
 	var parts []string
 	for reason, count := range reasons {
-		parts = append(parts, fmt.Sprintf("%s %s", reason, number(count)))
+		parts = append(parts, fmt.Sprintf("%s %s", reason, digits.Group(count)))
 	}
 	slices.Sort(parts)
 	return " (" + strings.Join(parts, ", ") + ")"

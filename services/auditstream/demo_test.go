@@ -136,9 +136,3 @@ func TestDemoCommandLine(t *testing.T) {
 		require.NotContains(t, stderr.String(), `unknown command "demo"`)
 	}
 }
-
-func TestDemoNumbers(t *testing.T) {
-	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 120_000: "120,000", 12_345_678: "12,345,678"} {
-		require.Equal(t, want, number(n))
-	}
-}

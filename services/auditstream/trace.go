@@ -12,6 +12,7 @@ import (
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/objectstore"
 	"github.com/auditstream/auditstream/pkg/telemetry"
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 	"github.com/auditstream/auditstream/services/auditstream/trace"
 )
 
@@ -111,7 +112,7 @@ func (a *application) scanProgress() func(topic string, read, of int64) {
 	return func(topic string, read, of int64) {
 		if time.Since(told) >= every {
 			told = time.Now()
-			a.complain("reading topic %s: %d of at most %d records\n", topic, read, of)
+			a.complain("reading topic %s: %s of at most %s\n", topic, digits.Group(read), digits.Of(of, "record"))
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/auditstream/auditstream/pkg/event"
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 )
 
 // longestError is what a line of the table shows of an error.
@@ -136,7 +137,7 @@ func (s Summary) Print(out io.Writer, asJSON bool) error {
 	for _, key := range s.sorted() {
 		total += s[key]
 		if !asJSON {
-			_, _ = fmt.Fprintf(table, "%s\t%s\t%d\n", key[0], key[1], s[key])
+			_, _ = fmt.Fprintf(table, "%s\t%s\t%s\n", key[0], key[1], digits.Group(s[key]))
 			continue
 		}
 		if err := encoder.Encode(struct {
@@ -148,7 +149,7 @@ func (s Summary) Print(out io.Writer, asJSON bool) error {
 		}
 	}
 	if !asJSON {
-		_, _ = fmt.Fprintf(table, "\ttotal\t%d\n", total)
+		_, _ = fmt.Fprintf(table, "\ttotal\t%s\n", digits.Group(total))
 		if err := table.Flush(); err != nil {
 			return fmt.Errorf("write: %w", err)
 		}

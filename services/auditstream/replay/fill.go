@@ -20,6 +20,7 @@ import (
 	"github.com/auditstream/auditstream/pkg/event"
 	"github.com/auditstream/auditstream/pkg/kafka"
 	"github.com/auditstream/auditstream/pkg/telemetry"
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 	"github.com/auditstream/auditstream/services/enricher"
 	"github.com/auditstream/auditstream/services/sink"
 )
@@ -249,11 +250,11 @@ func (r *replay) watch(ctx context.Context, f *fill, group, topic string) {
 		if first < 0 {
 			first = done
 		}
-		text := fmt.Sprintf("%d of %d records, %d rows", done, whole, f.rows.Load())
+		text := fmt.Sprintf("%s of %s, %s", digits.Group(done), digits.Of(whole, "record"), digits.Of(f.rows.Load(), "row"))
 		if seconds := time.Since(begun).Seconds(); done > first {
 			perSecond := float64(done-first) / seconds
 			left := time.Duration(float64(whole-done) / perSecond * float64(time.Second))
-			text += fmt.Sprintf(", %.0f records/s, %s to go", perSecond, left.Round(time.Second))
+			text += fmt.Sprintf(", %s records/s, %s to go", digits.Group(int64(perSecond)), left.Round(time.Second))
 		}
 		r.say("%s", text)
 	}
@@ -303,21 +304,21 @@ func (r *replay) summary(f *fill, copied uint64) Summary {
 
 // String says it for people.
 func (s Summary) String() string {
-	text := fmt.Sprintf("replay %s: %d records read, %d passed over, %d rows into %s", s.Name, s.Records, s.Unwanted, s.Rows, s.Table)
+	text := fmt.Sprintf("replay %s: %s read, %s passed over, %s into %s", s.Name, digits.Of(s.Records, "record"), digits.Group(s.Unwanted), digits.Of(s.Rows, "row"), s.Table)
 	for _, part := range []struct {
 		what   string
 		counts map[string]int
 	}{{"rejected", s.Rejected}, {"skipped", s.Skipped}} {
 		var reasons []string
 		for _, reason := range slices.Sorted(maps.Keys(part.counts)) {
-			reasons = append(reasons, fmt.Sprintf("%d %s", part.counts[reason], reason))
+			reasons = append(reasons, digits.Group(part.counts[reason])+" "+reason)
 		}
 		if reasons != nil {
 			text += "; " + part.what + ": " + strings.Join(reasons, ", ")
 		}
 	}
 	if s.Swapped {
-		text += fmt.Sprintf("; %d rows copied as they were. That table is %s now; the old one is %s, to be dropped when it is no longer wanted", s.Copied, s.Live, s.Table)
+		text += fmt.Sprintf("; %s copied as they were. That table is %s now; the old one is %s, to be dropped when it is no longer wanted", digits.Of(s.Copied, "row"), s.Live, s.Table)
 	}
 	return text
 }

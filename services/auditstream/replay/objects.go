@@ -15,6 +15,7 @@ import (
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/kafka"
 	"github.com/auditstream/auditstream/pkg/telemetry"
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 	"github.com/auditstream/auditstream/services/fetcher"
 	"github.com/auditstream/auditstream/services/sink"
 	"github.com/auditstream/auditstream/topics"
@@ -75,7 +76,7 @@ func (r *replay) fetchObjects(ctx context.Context) error {
 		if err := r.announce(ctx, objects); err != nil {
 			return err
 		}
-		r.say("%d objects are announced in %s", len(objects), r.ownTopics().Names().Objects)
+		r.say("%s announced in %s", digits.Of(len(objects), "object"), r.ownTopics().Names().Objects)
 		announced := make(map[int32]sink.Range)
 		for partition, bounds := range r.plan.ranges {
 			announced[partition] = sink.Range{From: bounds.Until, Until: bounds.Until}
@@ -198,7 +199,7 @@ func (r *replay) awaitSplit(ctx context.Context, group string, ended chan error)
 			r.Log.Warn("could not see how far the objects are", "error", err)
 			continue
 		}
-		r.say("%d announcements left to split, %d records in %s", left, lines, r.ownTopics().Names().Raw)
+		r.say("%s left to split, %s in %s", digits.Of(left, "announcement"), digits.Of(lines, "record"), r.ownTopics().Names().Raw)
 		if left == 0 {
 			return nil
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/clickhouse"
 	"github.com/auditstream/auditstream/pkg/kafka"
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 	"github.com/auditstream/auditstream/services/sink"
 	"github.com/auditstream/auditstream/topics"
 )
@@ -253,7 +254,7 @@ func (r *replay) describe(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r.say("%d objects", len(objects))
+		r.say("%s", digits.Of(len(objects), "object"))
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/auditstream/auditstream/pkg/clickhouse"
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 	"github.com/auditstream/auditstream/services/sink"
 )
 
@@ -160,7 +161,7 @@ func (r *replay) copyMissing(ctx context.Context, prove bool) (uint64, error) {
 	return r.swap.CopyMissing(ctx, r.swapID(), prove, func(slices, of int, copied uint64) {
 		if now := time.Now(); now.Sub(last) >= progressInterval || slices == of {
 			last = now
-			r.say("compared %d of %d parts of %s, %d rows copied", slices, of, r.swap.Live(), copied)
+			r.say("compared %d of %d parts of %s, %s copied", slices, of, r.swap.Live(), digits.Of(copied, "row"))
 		}
 	})
 }

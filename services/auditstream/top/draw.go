@@ -10,6 +10,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 )
 
 // Order of the partitions below the stages.
@@ -105,7 +107,7 @@ func (s *Sample) stageTable() table {
 		rows = append(rows, []string{
 			stage.Name, strings.ToLower(stage.State), strconv.Itoa(len(stage.Instances)),
 			fmt.Sprintf("%d/%d", owned, len(stage.Partitions)),
-			grouped(stage.Lag.Stable), grouped(stage.Lag.HighWatermark), age(stage.Lag.Seconds),
+			digits.Group(stage.Lag.Stable), digits.Group(stage.Lag.HighWatermark), age(stage.Lag.Seconds),
 			rate(stage.Consumed), rate(stage.Produced), transaction, intent,
 		})
 	}
@@ -151,7 +153,7 @@ func ranges(numbers []int32) string {
 
 func (s *Sample) deadLetterTable() table {
 	letters := &s.DeadLetters
-	head := fmt.Sprintf("DEAD LETTERS of the last %s: %s", inSeconds(letters.Window), grouped(letters.Total))
+	head := fmt.Sprintf("DEAD LETTERS of the last %s: %s", inSeconds(letters.Window), digits.Group(letters.Total))
 	if !letters.Complete {
 		head += " or more (still reading)"
 	}
@@ -160,7 +162,7 @@ func (s *Sample) deadLetterTable() table {
 	}
 	var rows [][]string
 	for _, reason := range letters.Reasons {
-		rows = append(rows, []string{"  " + reason.Reason, reason.Stage, grouped(reason.Count)})
+		rows = append(rows, []string{"  " + reason.Reason, reason.Stage, digits.Group(reason.Count)})
 	}
 	return makeTable(head, rows)
 }
@@ -199,7 +201,7 @@ func (s *Sample) partitionTable(order Order) table {
 		}
 		rows = append(rows, []string{
 			fmt.Sprintf("%s/%d", e.Topic, e.Partition.Partition), s.Stages[e.stage].Name, committed,
-			grouped(e.Lag.Stable), grouped(e.Lag.HighWatermark), age(e.Lag.Seconds), rate(e.Consumed),
+			digits.Group(e.Lag.Stable), digits.Group(e.Lag.HighWatermark), age(e.Lag.Seconds), rate(e.Consumed),
 			cmp.Or(e.Instance, "nobody"), intent,
 		})
 	}
@@ -256,14 +258,5 @@ func rate(perSecond *float64) string {
 	case *perSecond > 0 && *perSecond < 10:
 		return strconv.FormatFloat(*perSecond, 'f', 1, 64)
 	}
-	return grouped(int64(math.Round(*perSecond)))
-}
-
-// grouped is a number with its thousands set apart.
-func grouped(number int64) string {
-	text := strconv.FormatInt(number, 10)
-	for at := len(text) - 3; at > 0 && text[at-1] != '-'; at -= 3 {
-		text = text[:at] + "," + text[at:]
-	}
-	return text
+	return digits.Group(int64(math.Round(*perSecond)))
 }

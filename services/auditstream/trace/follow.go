@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditstream/auditstream/pkg/objectstore"
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 	"github.com/auditstream/auditstream/services/sink"
 )
 
@@ -62,7 +63,7 @@ func (f *follower) stored(context.Context) error {
 	uri := f.object.URI()
 	switch {
 	case f.listed != nil:
-		hop.State, hop.Text = Found, fmt.Sprintf("%s, %d bytes, etag %s", uri, f.listed.Size, f.listed.ETag)
+		hop.State, hop.Text = Found, fmt.Sprintf("%s, %s, etag %s", uri, digits.Of(f.listed.Size, "byte"), f.listed.ETag)
 		at := f.listed.LastModified.UTC()
 		hop.At = &at
 	case errors.Is(f.listedErr, objectstore.ErrMissing):
@@ -137,7 +138,7 @@ func (f *follower) split(ctx context.Context) error {
 			hop.State, hop.Reason = Absent, f.finished.Reason
 			hop.Text = fmt.Sprintf("set aside after line %d: %s", lines, f.finished.Reason)
 		default:
-			hop.Text = fmt.Sprintf("%d lines, %d bytes", lines, f.finished.Bytes)
+			hop.Text = fmt.Sprintf("%s, %s", digits.Of(lines, "line"), digits.Of(f.finished.Bytes, "byte"))
 		}
 		if f.line == 0 {
 			f.add(hop)
@@ -173,7 +174,7 @@ func (f *follower) waiting(name string, at *kgo.Record, p progress, text string)
 func (f *follower) rawHop(context.Context) error {
 	switch {
 	case f.raw != nil:
-		f.add(recordHop(hopRaw, f.raw, "line %d, %d bytes", f.line, len(f.raw.Value)))
+		f.add(recordHop(hopRaw, f.raw, "line %d, %s", f.line, digits.Of(len(f.raw.Value), "byte")))
 	case f.trace.is(hopSplit, Waiting), !f.expectsRaw(f.names.Raw) && (f.skip != nil || f.letter != nil):
 		// It is told there.
 	case f.finished != nil && f.line > f.finished.Lines && f.finished.Reason == "":
@@ -216,7 +217,7 @@ func (f *follower) aside(context.Context) error {
 func (f *follower) normalizedHop(ctx context.Context) error {
 	switch {
 	case f.normalized != nil:
-		f.add(recordHop(hopNormalized, f.normalized, "%d bytes", len(f.normalized.Value)))
+		f.add(recordHop(hopNormalized, f.normalized, "%s", digits.Of(len(f.normalized.Value), "byte")))
 		return nil
 	case f.trace.is(hopDeadLetter, Found), f.trace.is(hopSkipped, Found), f.trace.is(hopSplit, Waiting), f.trace.is(hopRaw, Absent) && !f.searchNorm.cut && !f.hasRow():
 		return nil // there is nothing to be there

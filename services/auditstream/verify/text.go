@@ -3,10 +3,11 @@ package verify
 import (
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 )
 
 // How much of a long report is printed; JSON has all of it.
@@ -26,7 +27,7 @@ func (r *Report) Text(w io.Writer) error {
 	if r.Complete() {
 		fmt.Fprintf(&b, "everything that was fetched is there, once (%s)\n", r.Took.Round(time.Millisecond))
 	} else {
-		fmt.Fprintf(&b, "NOT COMPLETE: %s (%s)\n", plural(int64(len(r.Problems)), "object"), r.Took.Round(time.Millisecond))
+		fmt.Fprintf(&b, "NOT COMPLETE: %s (%s)\n", digits.Of(len(r.Problems), "object"), r.Took.Round(time.Millisecond))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -37,8 +38,8 @@ func (r *Report) totals(b *strings.Builder) {
 	table := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	_, _ = fmt.Fprintln(table, "workspace\tsource\tobjects\tlines\twith rows\tdead letters\tskipped\tmissing\trows\t")
 	line := func(workspace, source string, t *Totals) {
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", workspace, source, number(t.Objects), number(t.Lines),
-			number(t.WithRows), number(t.DeadOnly), number(t.Skipped), number(t.Missing), number(t.Rows))
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", workspace, source, digits.Group(t.Objects), digits.Group(t.Lines),
+			digits.Group(t.WithRows), digits.Group(t.DeadOnly), digits.Group(t.Skipped), digits.Group(t.Missing), digits.Group(t.Rows))
 	}
 	for i := range r.Sources {
 		line(r.Sources[i].Workspace, r.Sources[i].Source, &r.Sources[i].Totals)
@@ -50,30 +51,10 @@ func (r *Report) totals(b *strings.Builder) {
 	b.WriteByte('\n')
 }
 
-// number groups digits by three.
-func number(n int64) string {
-	digits := strconv.FormatInt(n, 10)
-	first := 0
-	if n < 0 {
-		first = 1
-	}
-	for at := len(digits) - 3; at > first; at -= 3 {
-		digits = digits[:at] + "," + digits[at:]
-	}
-	return digits
-}
-
-func plural(n int64, thing string) string {
-	if n != 1 {
-		thing += "s"
-	}
-	return number(n) + " " + thing
-}
-
 func (r *Report) problems(b *strings.Builder) {
 	for i := range r.Problems {
 		if i == mostProblems {
-			fmt.Fprintf(b, "… and %s more, which --json lists\n", plural(int64(len(r.Problems)-i), "object"))
+			fmt.Fprintf(b, "… and %s more, which --json lists\n", digits.Of(len(r.Problems)-i, "object"))
 			break
 		}
 		p := &r.Problems[i]
@@ -98,9 +79,9 @@ func (p *Problem) texts() []string {
 	case p.Unannounced:
 		return []string{"is in the bucket and was never announced"}
 	case p.Unknown:
-		return []string{fmt.Sprintf("is not in the ledger under this workspace, source and time; it has %s", plural(p.Rows, "row"))}
+		return []string{fmt.Sprintf("is not in the ledger under this workspace, source and time; it has %s", digits.Of(p.Rows, "row"))}
 	case p.Unexamined:
-		return []string{fmt.Sprintf("has %s, and there have to be %s; not looked at line by line, after so many others", plural(p.Rows, "row"), number(p.Want))}
+		return []string{fmt.Sprintf("has %s, and there have to be %s; not looked at line by line, after so many others", digits.Of(p.Rows, "row"), digits.Group(p.Want))}
 	}
 	for _, one := range []struct {
 		lines Ranges
@@ -122,7 +103,7 @@ func lineOrLines(n int64) string {
 	if n == 1 {
 		return "line"
 	}
-	return number(n) + " lines,"
+	return digits.Group(n) + " lines,"
 }
 
 // String is the lines as people write them: 3, 7-12.
@@ -148,26 +129,26 @@ func (r Ranges) String() string {
 func (r *Report) dead(b *strings.Builder) {
 	for i, object := range r.Dead {
 		if i == mostDead {
-			fmt.Fprintf(b, "… and %s more set aside\n", plural(int64(len(r.Dead)-i), "object"))
+			fmt.Fprintf(b, "… and %s more set aside\n", digits.Of(len(r.Dead)-i, "object"))
 			break
 		}
-		fmt.Fprintf(b, "set aside: %s: %s, after %s\n", object.URI, object.Reason, plural(object.Lines, "line"))
+		fmt.Fprintf(b, "set aside: %s: %s, after %s\n", object.URI, object.Reason, digits.Of(object.Lines, "line"))
 	}
 }
 
 func (r *Report) underWay(b *strings.Builder) {
 	for _, lag := range r.Lag {
 		if lag.Records > 0 {
-			fmt.Fprintf(b, "%s is up to %s behind in %s\n", lag.Group, plural(lag.Records, "record"), lag.Topic)
+			fmt.Fprintf(b, "%s is up to %s behind in %s\n", lag.Group, digits.Of(lag.Records, "record"), lag.Topic)
 		}
 	}
 	if r.Again > 0 {
-		fmt.Fprintf(b, "once more: %s, made again by a replay or another fetch; the view shows each once\n", plural(r.Again, "row"))
+		fmt.Fprintf(b, "once more: %s, made again by a replay or another fetch; the view shows each once\n", digits.Of(r.Again, "row"))
 	}
 	if n := len(r.UnderWay); n > 0 {
-		fmt.Fprintf(b, "under way, and so not judged: %s\n", plural(int64(n), "object"))
+		fmt.Fprintf(b, "under way, and so not judged: %s\n", digits.Of(n, "object"))
 	}
 	if r.Listed > 0 {
-		fmt.Fprintf(b, "%s listed in buckets\n", plural(r.Listed, "object"))
+		fmt.Fprintf(b, "%s listed in buckets\n", digits.Of(r.Listed, "object"))
 	}
 }
