@@ -44,6 +44,14 @@ const (
 	ReasonNotANotification Reason = "not-a-notification"
 )
 
+// Reasons are these.
+func Reasons() []Reason {
+	return []Reason{
+		ReasonObjectMissing, ReasonObjectForbidden, ReasonObjectChanged, ReasonObjectCorrupt, ReasonObjectArchived, ReasonObjectTooLarge,
+		ReasonObjectUnavailable, ReasonObjectWithoutETag, ReasonLineTooLong, ReasonMalformedRecord, ReasonUnknownSource, ReasonNotANotification,
+	}
+}
+
 // maxErrorText bounds the error header.
 const maxErrorText = 1024
 

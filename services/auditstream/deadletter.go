@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +16,7 @@ import (
 	"github.com/auditstream/auditstream/pkg/objectstore"
 	"github.com/auditstream/auditstream/pkg/telemetry"
 	"github.com/auditstream/auditstream/services/auditstream/deadletter"
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 	"github.com/auditstream/auditstream/services/auditstream/stack"
 	"github.com/auditstream/auditstream/topics"
 )
@@ -53,6 +56,9 @@ func (f *letterFlags) filter(ctx context.Context, reader deadletter.Reader) (dea
 	if filter.Since, filter.Until, err = parseTimes(f.since, f.until, time.Now()); err != nil {
 		return filter, err
 	}
+	if err := f.knownReason(); err != nil {
+		return filter, err
+	}
 	switch {
 	case f.limit < 0:
 		return filter, usageProblem("--limit", "negative")
@@ -68,6 +74,20 @@ func (f *letterFlags) filter(ctx context.Context, reader deadletter.Reader) (dea
 		}
 	}
 	return filter, nil
+}
+
+// knownReason refuses a reason that no dead letter has: a slip would look as if
+// there were none of them.
+func (f *letterFlags) knownReason() error {
+	known := deadletter.Reasons()
+	if f.reason == "" || slices.Contains(known, topics.Reason(f.reason)) {
+		return nil
+	}
+	names := make([]string, len(known))
+	for i, reason := range known {
+		names[i] = string(reason)
+	}
+	return usageProblem("--reason", fmt.Sprintf("%q is none of %s", f.reason, strings.Join(names, ", ")))
 }
 
 // letterReader reads the topics of a configuration.
@@ -313,7 +333,7 @@ func (a *application) retryLetters(ctx context.Context, cfg config.Config, reade
 	if dryRun {
 		would = " (dry run: nothing was put back)"
 	}
-	a.complain("put back %d, left %d, put back before %d%s\n", totals.PutBack, totals.Refused, totals.Already, would)
+	a.complain("put back %s, left %s, put back before %s%s\n", digits.Group(totals.PutBack), digits.Group(totals.Refused), digits.Group(totals.Already), would)
 	switch {
 	case err != nil || written != nil:
 		return errors.Join(err, written)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/embedded"
 	"github.com/auditstream/auditstream/pkg/identity"
+	"github.com/auditstream/auditstream/services/auditstream/deadletter"
 	"github.com/auditstream/auditstream/topics"
 )
 
@@ -59,6 +60,19 @@ func TestDeadLetterCommands(t *testing.T) {
 	require.Equal(t, exitUsage, run("deadletter", "retry").code)
 	require.Equal(t, exitUsage, run("deadletter", "retry", "seven").code)
 	require.Equal(t, exitUsage, run("deadletter", "list", "--since", "soon").code)
+	for _, arguments := range [][]string{{"list"}, {"list", "--summary"}, {"retry"}, {"retry", "--dry-run"}} {
+		got = run(append(append([]string{"deadletter"}, arguments...), "--reason", "unknown_source")...)
+		require.Equal(t, exitUsage, got.code, arguments)
+		for _, reason := range deadletter.Reasons() {
+			require.Contains(t, got.stderr, string(reason))
+		}
+		require.Empty(t, got.stdout)
+	}
+	for _, reason := range deadletter.Reasons() {
+		got = run("deadletter", "list", "--summary", "--reason", string(reason))
+		require.Equal(t, exitOK, got.code, got.stderr)
+		require.Equal(t, reason == topics.ReasonUnknownSource, strings.Contains(got.stdout, "enricher"), reason)
+	}
 	got = run("deadletter", "show", "0/77")
 	require.Equal(t, exitFailure, got.code)
 	require.Contains(t, got.stderr, "no such dead letter: 0/77")
