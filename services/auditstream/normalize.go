@@ -19,6 +19,7 @@ import (
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/geo"
 	"github.com/auditstream/auditstream/pkg/telemetry"
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 	"github.com/auditstream/auditstream/services/auditstream/offline"
 	"github.com/auditstream/auditstream/services/auditstream/stack"
 	"github.com/auditstream/auditstream/services/fetcher/split"
@@ -44,7 +45,8 @@ pretty-printed, back to back, or in a list. Each event's 69 columns are written 
 a JSON line to standard output: what the table would hold, keys in their order.
 
 A rejected line goes to standard error as FILE:LINE: REASON: DETAIL, with the
-number that its dead letter would have, and the exit code is 1 when there was any.
+number that its dead letter would have, and a file that breaks off with that of
+the line that would have come next; the exit code is 1 when there was any.
 Needs nothing; with a configuration file the source gives workspace, tags, trusted
 proxies and so on. A row's id depends on the file's name and is not the one it has
 in a table.
@@ -148,14 +150,14 @@ func (a *application) normalize(ctx context.Context, flags normalizeFlags, files
 
 // summary is how much there was: 5 lines, 2 rows, 2 rejected (not-json 2).
 func summary(normalizer *offline.Normalizer) string {
-	text := fmt.Sprintf("%d lines, %d rows, %d rejected", normalizer.Lines(), normalizer.Events(), normalizer.Rejected())
+	text := fmt.Sprintf("%s, %s, %s rejected", digits.Of(normalizer.Lines(), "line"), digits.Of(normalizer.Events(), "row"), digits.Group(normalizer.Rejected()))
 	reasons := normalizer.Reasons()
 	if len(reasons) == 0 {
 		return text
 	}
 	parts := make([]string, 0, len(reasons))
 	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
-		parts = append(parts, fmt.Sprintf("%s %d", reason, reasons[reason]))
+		parts = append(parts, reason+" "+digits.Group(reasons[reason]))
 	}
 	return text + " (" + strings.Join(parts, ", ") + ")"
 }

@@ -37,7 +37,7 @@ func TestNormalizeExplainsOneLine(t *testing.T) {
 
 	got = command(t, nil, strings.NewReader(input), "normalize", "--explain", "--summary")
 	require.Empty(t, got.stdout)
-	require.Contains(t, got.stderr, "1 lines, 0 rows, 0 rejected (skipped: blank 1)")
+	require.Contains(t, got.stderr, "1 line, 0 rows, 0 rejected (skipped: blank 1)")
 	got = command(t, nil, strings.NewReader(input), "normalize", "--explain=3")
 	require.Equal(t, exitFailure, got.code)
 	require.Equal(t, "stdin:3: no such line: the last one is 2\n", got.stderr)
@@ -93,7 +93,35 @@ func TestNormalizeReadsGzipByContent(t *testing.T) {
 
 	cut := command(t, nil, bytes.NewReader(compressed[:len(compressed)-20]), "normalize", receivedAt)
 	require.Equal(t, exitFailure, cut.code)
-	require.Regexp(t, `stdin:\d+: object-corrupt: .*in the middle of its compressed data`, cut.stderr)
+	require.Regexp(t, `stdin:\d+: object-corrupt: its gzip data ends in the middle, after \d+ whole lines\n$`, cut.stderr)
+}
+
+// What breaks off is told once, at the line that would have come next.
+func TestNormalizeOfABrokenFile(t *testing.T) {
+	event := []byte(`{"kind":"Event","auditID":"a","stage":"ResponseComplete","verb":"get"}` + "\n")
+	whole := compress(t, bytes.Repeat(event, 3))
+	checksum := bytes.Clone(whole)
+	checksum[len(checksum)-8] ^= 1
+	for name, one := range map[string]struct {
+		input []byte
+		rows  int
+		want  string
+	}{
+		"a second member cut":    {append(bytes.Clone(whole), whole[:12]...), 3, "stdin:4: object-corrupt: its gzip data ends in the middle, after 3 whole lines\n"},
+		"no gzip after a member": {append(compress(t, event), "no gzip at all"...), 1, "stdin:2: object-corrupt: its gzip data is broken: invalid header, after 1 whole line\n"},
+		"wrong checksum":         {checksum, 3, "stdin:4: object-corrupt: its gzip data is broken: invalid checksum, after 3 whole lines\n"},
+		"cut at once":            {whole[:11], 0, "stdin:1: object-corrupt: its gzip data ends in the middle, after 0 whole lines\n"},
+		"no such gzip":           {append([]byte("\x1f\x8b\x08"), bytes.Repeat([]byte{0xff}, 20)...), 0, "stdin:1: object-corrupt: its gzip data "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := command(t, nil, bytes.NewReader(one.input), "normalize", receivedAt)
+			require.Equal(t, exitFailure, got.code)
+			require.Equal(t, one.rows, strings.Count(got.stdout, "\n"))
+			require.Contains(t, got.stderr, one.want)
+			require.Equal(t, 1, strings.Count(got.stderr, "\n"))
+			require.NotContains(t, got.stderr, "object corrupt")
+		})
+	}
 }
 
 // However the same events are written, their rows differ by nothing but what is

@@ -14,6 +14,7 @@ import (
 	"github.com/auditstream/auditstream/pkg/audit"
 	"github.com/auditstream/auditstream/pkg/event"
 	"github.com/auditstream/auditstream/pkg/identity"
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 	"github.com/auditstream/auditstream/services/fetcher/split"
 	"github.com/auditstream/auditstream/topics"
 )
@@ -82,8 +83,8 @@ func (n *Normalizer) Rejected() int64 { return n.rejected }
 func (n *Normalizer) Reasons() map[string]int64 { return n.reasons }
 
 // Normalize reads one input to its end, as the fetcher reads an object. What
-// can't be read of it is a rejection with the number of the last line that
-// could; the error is that of a writer or of ctx.
+// can't be read of it is a rejection with the number of the line that would have
+// come next; the error is that of a writer or of ctx.
 func (n *Normalizer) Normalize(ctx context.Context, input Input) error {
 	object := identity.ObjectID(endpointAlias, "", input.Name, "")
 	lines := split.NewReader(input.Reader, n.options.Limits)
@@ -98,7 +99,7 @@ func (n *Normalizer) Normalize(ctx context.Context, input Input) error {
 			return n.Flush()
 		}
 		if err != nil {
-			n.reject(input.Name, last, string(split.ReasonOf(err)), err.Error())
+			n.reject(input.Name, last+1, string(split.ReasonOf(err)), fmt.Sprintf("%s, after %s", err, digits.Of(last, "whole line")))
 			return n.Flush()
 		}
 		last = line.Number

@@ -24,7 +24,7 @@ func TestNormalizeReportsWhatCantBeRead(t *testing.T) {
 	require.NoError(t, err)
 	broken := iotest.DataErrReader(iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader(event))))
 	require.NoError(t, n.Normalize(t.Context(), offline.Input{Name: "a.log", Reader: broken}))
-	require.Equal(t, "a.log:0: object-unavailable: timeout\n", rejections.String())
+	require.Equal(t, "a.log:1: object-unavailable: timeout, after 0 whole lines\n", rejections.String())
 	require.Empty(t, rows.String())
 	require.Equal(t, int64(1), n.Rejected())
 }

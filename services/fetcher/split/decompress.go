@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"compress/bzip2"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 
@@ -164,9 +163,9 @@ func (b *bounded) Read(p []byte) (int, error) {
 	b.given += int64(n)
 	switch {
 	case b.given > b.size:
-		return 0, fmt.Errorf("%w: more than %d bytes", errTooLarge, b.size)
+		return 0, faultOf(errTooLarge, "it decompresses to more than %d bytes", b.size)
 	case b.stored != nil && b.given > freeExpansion && b.given/b.ratio > b.stored():
-		return 0, fmt.Errorf("%w: %d stored bytes have become %d, more than %d times as many", errTooLarge, b.stored(), b.given, b.ratio)
+		return 0, faultOf(errTooLarge, "%d stored bytes have become %d, more than %d times as many", b.stored(), b.given, b.ratio)
 	}
 	return n, err
 }

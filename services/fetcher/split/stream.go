@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -15,6 +16,18 @@ import (
 
 // errCorrupt: the object's bytes are not what they claim to be.
 var errCorrupt = errors.New("object corrupt")
+
+// fault is an error of a kind that the reason of a dead letter names. Its text
+// does not say the kind once more.
+type fault struct{ kind, detail error }
+
+func (f *fault) Error() string { return f.detail.Error() }
+
+func (f *fault) Unwrap() []error { return []error{f.kind, f.detail} }
+
+func faultOf(kind error, format string, arguments ...any) error {
+	return &fault{kind, fmt.Errorf(format, arguments...)}
+}
 
 // errSlow: the store gave too little in the time that one piece of work has.
 var errSlow = errors.New("reading took too long")
@@ -56,6 +69,7 @@ type stream struct {
 	cancel    context.CancelCauseFunc // ends a blocked read
 	body      *countedBody
 	buffer    *bufio.Reader
+	form      string   // how it is compressed, or plain
 	release   func()   // of the decompressor; nil for a plain object
 	content   *bounded // decompressed
 	splitting topics.Splitting
@@ -169,7 +183,7 @@ func (s *stream) decompress(stored io.ReadCloser, most bounds) (plain bool, err 
 	s.body = &countedBody{ReadCloser: stored}
 	s.buffer = buffers.Get().(*bufio.Reader) //nolint:forcetypeassert // it holds nothing else
 	s.buffer.Reset(s.body)
-	s.content = &bounded{Reader: s.buffer, bounds: most}
+	s.content, s.form = &bounded{Reader: s.buffer, bounds: most}, "plain"
 
 	magic, err := s.buffer.Peek(longestMagic)
 	if err != nil && err != io.EOF {
@@ -177,6 +191,7 @@ func (s *stream) decompress(stored io.ReadCloser, most bounds) (plain bool, err 
 	}
 	for _, form := range compressions {
 		if form.magic(magic) {
+			s.form = form.name
 			s.content.Reader, s.release, err = form.reader(s.buffer)
 			s.content.stored = func() int64 { return s.body.bytes.Load() - int64(s.buffer.Buffered()) }
 			return false, s.explain(err)
@@ -199,7 +214,7 @@ func (s *stream) advance() error {
 	n, err := io.CopyN(io.Discard, s.source(), min(s.discard, advanceStep))
 	s.discard -= n
 	if err == io.EOF {
-		err = fmt.Errorf("%w: it ends %d bytes before where it was left", errCorrupt, s.discard)
+		err = faultOf(errCorrupt, "it ends %d bytes before where it was left", s.discard)
 	}
 	return s.explain(err)
 }
@@ -232,9 +247,10 @@ func (s *stream) explain(err error) error {
 	case errors.Is(err, errCorrupt), errors.Is(err, errTooLarge):
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("%w: it ends in the middle of its compressed data", errCorrupt)
+		return faultOf(errCorrupt, "its %s data ends in the middle", s.form)
 	}
-	return fmt.Errorf("%w: %w", errCorrupt, err)
+	// Some decompressors say their name themselves.
+	return faultOf(errCorrupt, "its %s data is broken: %s", s.form, strings.TrimPrefix(err.Error(), s.form+": "))
 }
 
 // interruptAfter ends whatever read the stream is blocked in, and with it the
