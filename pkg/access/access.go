@@ -53,6 +53,10 @@ type Identities struct {
 	roles map[config.Role]aws.CredentialsProvider
 }
 
+// ErrNoRegion is a configuration that names no region, nor a store for which
+// regions mean nothing.
+var ErrNoRegion = errors.New("s3.region must be set (or AWS_REGION)")
+
 // New checks the configuration and reads the files it names. It sends nothing.
 // answerTimeout bounds the wait for the first byte of an answer.
 func New(ctx context.Context, cfg config.S3, answerTimeout time.Duration) (*Identities, error) {
@@ -98,7 +102,7 @@ func New(ctx context.Context, cfg config.S3, answerTimeout time.Duration) (*Iden
 		return nil, fmt.Errorf("load AWS configuration: %w", err)
 	}
 	if i.base.Region == "" {
-		return nil, errors.New("s3.region must be set (or AWS_REGION)")
+		return nil, ErrNoRegion
 	}
 	i.base.Credentials = i.assume(cfg.Role)
 	return i, nil

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/auditstream/auditstream/pkg/access"
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/embedded"
 	"github.com/auditstream/auditstream/pkg/telemetry"
@@ -82,6 +83,9 @@ func Start(ctx context.Context, cfg config.Config, options Options) (*Stack, err
 }
 
 func (s *Stack) start(ctx context.Context, options Options) error {
+	if err := s.checkS3(ctx, options); err != nil {
+		return err
+	}
 	if err := s.startServers(ctx, options); err != nil {
 		return err
 	}
@@ -110,6 +114,21 @@ func (s *Stack) start(ctx context.Context, options Options) error {
 		s.tasks = append(s.tasks, task)
 	}
 	return nil
+}
+
+// checkS3 finds out before any server is started whether an object store that is
+// not ours can be asked at all. Who names sources and nothing of S3 may well mean
+// ours.
+func (s *Stack) checkS3(ctx context.Context, options Options) error {
+	if options.EmbeddedS3 || ownS3(&s.cfg) || options.Stages != nil && !slices.Contains(options.Stages, config.CommandFetcher) {
+		return nil
+	}
+	_, err := access.New(ctx, s.cfg.S3, s.cfg.Fetcher.StallTimeout)
+	if errors.Is(err, access.ErrNoRegion) {
+		return fmt.Errorf("%w: sources are configured, and so read from AWS; s3.endpoint names another store, "+
+			"and with embedded.s3: true their buckets are in an S3 server started here", err)
+	}
+	return err
 }
 
 // startServers starts what the configuration doesn't name, all at the same time.

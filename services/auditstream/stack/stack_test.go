@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/stretchr/testify/require"
 
+	"github.com/auditstream/auditstream/pkg/access"
 	"github.com/auditstream/auditstream/pkg/clickhouse"
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/embedded"
@@ -134,6 +136,34 @@ func TestPortInUseNamesItsKey(t *testing.T) {
 			require.ErrorContains(t, err, key)
 		})
 	}
+}
+
+// Sources without any S3 settings are AWS's, which needs a region; that they may
+// be meant to be here is said before a server is started.
+func TestSourcesWithoutS3SettingsAreTold(t *testing.T) {
+	for _, name := range []string{"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"} {
+		t.Setenv(name, "")
+	}
+	none := filepath.Join(t.TempDir(), "none")
+	t.Setenv("AWS_CONFIG_FILE", none)
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", none)
+	cfg := configuration(t)
+	cfg.Sources = []config.Source{config.DefaultSource()}
+	cfg.Sources[0].ID, cfg.Sources[0].Bucket = "mine", "mine"
+	_, err := stack.Start(t.Context(), cfg, options(t))
+	require.ErrorIs(t, err, access.ErrNoRegion)
+	for _, hint := range []string{"s3.region", "AWS_REGION", "s3.endpoint", "embedded.s3: true"} {
+		require.ErrorContains(t, err, hint)
+	}
+	left, err := os.ReadDir(cfg.Embedded.Directory)
+	require.NoError(t, err)
+	require.Empty(t, left, "no server was started")
+
+	opts := options(t)
+	opts.Stages = []config.Command{config.CommandEnricher} // which reads no objects
+	pipeline, err := stack.Start(t.Context(), cfg, opts)
+	require.NoError(t, err)
+	require.NoError(t, pipeline.Close())
 }
 
 func TestFolderOfAnotherProcess(t *testing.T) {
