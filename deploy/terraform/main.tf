@@ -180,6 +180,7 @@ data "aws_iam_policy_document" "trust" {
 
 resource "aws_iam_role" "this" {
   name               = var.role_name
+  path               = var.role_path
   assume_role_policy = data.aws_iam_policy_document.trust.json
   tags               = var.tags
 }

@@ -43,6 +43,12 @@ variable "role_name" {
   default     = "auditstream"
 }
 
+variable "role_path" {
+  description = "Path of the role's name."
+  type        = string
+  default     = "/"
+}
+
 variable "principal_arns" {
   description = "Who may take the role."
   type        = list(string)

@@ -43,13 +43,17 @@ type Plan struct {
 	QueueARN  string        `json:"queueARN"`
 	QueueURL  string        `json:"queueURL"`
 	RoleName  string        `json:"roleName"`
+	RolePath  string        `json:"rolePath"`
 	RoleARN   string        `json:"roleARN"`
+	// PolicyName is of the source alone: sources may share the role.
+	PolicyName string `json:"policyName"`
 	// QueueIsElsewhere: the configured queue is another account's or region's.
 	QueueIsElsewhere bool `json:"queueIsElsewhere,omitempty"`
 	// MessageKey is the KMS key of topic and queue, if they are to have one.
 	MessageKey string `json:"messageKey,omitempty"`
 
 	ofBucket   []config.Source // all of the configuration's in the bucket
+	together   []config.Source // all that one call of the Terraform module has to know: it makes the topic, queue and role once
 	partition  string
 	principal  string
 	externalID string
@@ -92,6 +96,10 @@ func NewPlan(source config.Source, all []config.Source, opts PlanOptions) (Plan,
 		if all[i].Bucket == source.Bucket {
 			p.ofBucket = append(p.ofBucket, all[i])
 		}
+		if all[i].Bucket == source.Bucket || source.Role.ARN != "" && all[i].Role.ARN == source.Role.ARN &&
+			all[i].Queue.URL == source.Queue.URL && (all[i].Region == "" || all[i].Region == opts.Region) {
+			p.together = append(p.together, all[i])
+		}
 	}
 	if !topicName.MatchString(p.TopicName) {
 		problem("--topic-prefix %q: a topic's name has up to 256 letters, digits, '_' and '-'", opts.TopicPrefix)
@@ -114,6 +122,9 @@ func NewPlan(source config.Source, all []config.Source, opts PlanOptions) (Plan,
 	p.TopicARN = p.arn("sns", p.Region, p.TopicName)
 	p.queue()
 	p.role()
+	if owner := strings.Split(p.RoleARN, ":")[4]; owner != "" && owner != p.Account {
+		problem("sources' role.arn is of account %s and --account is %s: the role is made in the account of the bucket", owner, p.Account)
+	}
 	return p, errors.Join(problems...)
 }
 
@@ -143,10 +154,15 @@ func (p *Plan) queue() {
 // role is the configured one, or one of the source's name.
 func (p *Plan) role() {
 	p.RoleName = "auditstream-" + notInRole.ReplaceAllString(p.Source.ID, "-")
+	p.PolicyName = p.RoleName[:min(len(p.RoleName), 128)]
 	p.RoleName = p.RoleName[:min(len(p.RoleName), 64)]
-	p.RoleARN = p.arn("iam", "", "role/"+p.RoleName)
+	p.RoleARN, p.RolePath = p.arn("iam", "", "role/"+p.RoleName), "/"
 	if configured := p.Source.Role.ARN; configured != "" {
 		p.RoleARN, p.RoleName = configured, path.Base(configured)
+		p.RolePath = path.Dir(strings.SplitN(configured, ":role", 2)[1])
+		if p.RolePath != "/" {
+			p.RolePath += "/"
+		}
 	}
 }
 

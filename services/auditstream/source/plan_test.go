@@ -69,13 +69,20 @@ func TestNames(t *testing.T) {
 	require.Equal(t, "arn:aws-cn:sqs:us-east-1:444455556666:mine", plan.QueueARN)
 	require.True(t, plan.QueueIsElsewhere)
 	require.Equal(t, "reader", plan.RoleName)
+	require.Equal(t, "/team/", plan.RolePath)
+	var script, module bytes.Buffer
+	require.NoError(t, plan.WriteShell(&script))
+	require.Contains(t, script.String(), "create-role --role-name reader --path /team/ ")
+	require.NoError(t, plan.WriteTerraform(&module))
+	require.Regexp(t, `role_path += "/team/"`, module.String())
 }
 
 func TestProblemsOfAPlan(t *testing.T) {
 	s := testSource("a", "", "")
 	s.Role.ExternalID, s.Region = "", "us-east-1"
+	s.Role.ARN = "arn:aws:iam::444455556666:role/reader"
 	_, err := source.NewPlan(s, nil, source.PlanOptions{Account: "1", Region: "eu", TopicPrefix: "a b", KMSKey: "k", MessageKey: "m"})
-	for _, want := range []string{"--account", "--region \"eu\"", "not that of the bucket, us-east-1", "--topic-prefix", "--external-id", "--kms-key", "--message-kms-key"} {
+	for _, want := range []string{"--account", "--region \"eu\"", "not that of the bucket, us-east-1", "--topic-prefix", "--external-id", "role.arn is of account 444455556666", "--kms-key", "--message-kms-key"} {
 		require.ErrorContains(t, err, want)
 	}
 }
@@ -187,10 +194,70 @@ func TestTheScriptRuns(t *testing.T) {
 	require.Contains(t, calls[len(calls)-1][5], `it's/`)
 
 	// What others have set up is not written over.
-	calls, output, err = run(`{"QueueConfigurations": [{"Id": "other"}]}`)
-	require.Error(t, err)
-	require.Contains(t, output, "the bucket has notifications; add this")
-	require.Equal(t, "get-bucket-notification-configuration", calls[len(calls)-1][1])
-	_, output, err = run(`{"TopicConfigurations": [{"Id": "auditstream-production", "TopicArn": "` + plan.TopicARN + `"}]}`)
+	for existing, other := range map[string]string{
+		`{"QueueConfigurations": [{"Id": "other"}]}`:                                                      `"other"`,
+		`{"TopicConfigurations": [{"Id": "auditstream-production"}, {"Id": "auditstream-production-2"}]}`: `"auditstream-production-2"`,
+		`{"EventBridgeConfiguration": {}}`:                                                                `"EventBridgeConfiguration"`,
+	} {
+		calls, output, err = run(existing)
+		require.Error(t, err, existing)
+		require.Contains(t, output, "the bucket has other notifications: "+other+"\n")
+		require.Contains(t, output, `"Id": "auditstream-staging"`)
+		require.Equal(t, "get-bucket-notification-configuration", calls[len(calls)-1][1])
+	}
+	// What was set up for this source, and for another one of the bucket, is
+	// brought to what the configuration says now.
+	calls, output, err = run(`{"TopicConfigurations": [{"Id": "auditstream-staging"}, {"Id": "auditstream-production", "TopicArn": "` + plan.TopicARN + `"}]}`)
 	require.NoError(t, err, output)
+	require.Equal(t, "put-bucket-notification-configuration", calls[len(calls)-1][1])
+}
+
+// Keys of another account, and none, are told apart.
+func TestTheScriptIsForItsAccount(t *testing.T) {
+	plan := testPlan(t)
+	var script bytes.Buffer
+	require.NoError(t, plan.WriteShell(&script))
+	for aws, told := range map[string]string{
+		"echo 444455556666": "these are keys of account 444455556666, not of 111122223333\n",
+		"echo 'Unable to locate credentials' >&2; exit 253": "Unable to locate credentials\n",
+		// Version 1 of the command reads but this variable.
+		`test "$AWS_DEFAULT_REGION" = eu-central-1 || echo in "$AWS_DEFAULT_REGION" >&2; exit 1`: "",
+	} {
+		folder := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(folder, "aws"), []byte("#!/bin/sh\n"+aws+"\n"), 0o700))
+		command := exec.CommandContext(t.Context(), "sh")
+		command.Stdin = bytes.NewReader(script.Bytes())
+		command.Env = []string{"PATH=" + folder + ":" + os.Getenv("PATH"), "AWS_DEFAULT_REGION=us-east-1"}
+		said, err := command.CombinedOutput()
+		require.Error(t, err)
+		require.Equal(t, told, string(said))
+	}
+}
+
+// Two sources with one role each have a policy of their own in it: what is set
+// up for the second takes nothing from the first.
+func TestSourcesOfOneRole(t *testing.T) {
+	var names []string
+	a, b := testSource("a", "logs/", ""), testSource("b", "", "")
+	b.Bucket = "others"
+	elsewhere := testSource("c", "", "")
+	elsewhere.Bucket = "third"
+	for _, s := range []*config.Source{&a, &b} {
+		s.Role.ARN = "arn:aws:iam::" + account + ":role/auditstream"
+	}
+	all := []config.Source{a, b, elsewhere}
+	for _, s := range []config.Source{a, b} {
+		plan, err := source.NewPlan(s, all, source.PlanOptions{Account: account, Region: region})
+		require.NoError(t, err)
+		var script, module bytes.Buffer
+		require.NoError(t, plan.WriteShell(&script))
+		require.Contains(t, script.String(), "put-role-policy --role-name auditstream --policy-name auditstream-"+s.ID+" ")
+		names = append(names, plan.PolicyName)
+		// One call of the module knows both, since it makes topic, queue and role.
+		require.NoError(t, plan.WriteTerraform(&module))
+		require.Contains(t, module.String(), `bucket = "audit-logs"`)
+		require.Contains(t, module.String(), `bucket = "others"`)
+		require.NotContains(t, module.String(), `bucket = "third"`)
+	}
+	require.NotEqual(t, names[0], names[1])
 }

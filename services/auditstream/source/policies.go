@@ -134,23 +134,26 @@ type filterRule struct {
 // sources: it is one document.
 func (p *Plan) Notification() any {
 	all := make([]topicConfiguration, 0, len(p.ofBucket))
-	for _, source := range p.notified() {
+	for _, source := range notified(p.ofBucket) {
 		all = append(all, p.notificationOf(&source))
 	}
 	return notificationConfiguration{Topics: all}
 }
 
-// notified are the sources that S3 can tell apart, which it does by prefix and
-// suffix alone. Otherwise it is one for all, and the fetcher routes.
-func (p *Plan) notified() []config.Source {
-	if p.oneForAll() {
-		return []config.Source{*p.widest()}
+// notified are the sources of one bucket that S3 can tell apart, which it does
+// by prefix and suffix alone. Otherwise it is one for all, and the fetcher routes.
+func notified(ofBucket []config.Source) []config.Source {
+	if oneForAll(ofBucket) {
+		return []config.Source{*widest(ofBucket)}
 	}
-	return p.ofBucket
+	return ofBucket
 }
 
+// notificationID is the same for each source whichever one the plan is for.
+func notificationID(source *config.Source) string { return "auditstream-" + source.ID }
+
 func (p *Plan) notificationOf(source *config.Source) topicConfiguration {
-	configuration := topicConfiguration{ID: "auditstream-" + source.ID, Topic: p.TopicARN, Events: events(source)}
+	configuration := topicConfiguration{ID: notificationID(source), Topic: p.TopicARN, Events: events(source)}
 	for _, rule := range []filterRule{{"prefix", source.Prefix}, {"suffix", source.Suffix}} {
 		if rule.Value == "" {
 			continue
@@ -165,10 +168,10 @@ func (p *Plan) notificationOf(source *config.Source) topicConfiguration {
 
 // oneForAll tells whether two of the bucket's sources differ in more than
 // prefixes or suffixes: S3 refuses overlapping filters.
-func (p *Plan) oneForAll() bool {
-	for i := range p.ofBucket {
+func oneForAll(ofBucket []config.Source) bool {
+	for i := range ofBucket {
 		for j := range i {
-			a, b := &p.ofBucket[i], &p.ofBucket[j]
+			a, b := &ofBucket[i], &ofBucket[j]
 			if (strings.HasPrefix(a.Prefix, b.Prefix) || strings.HasPrefix(b.Prefix, a.Prefix)) &&
 				(strings.HasSuffix(a.Suffix, b.Suffix) || strings.HasSuffix(b.Suffix, a.Suffix)) {
 				return true
@@ -179,16 +182,16 @@ func (p *Plan) oneForAll() bool {
 }
 
 // widest stands for all of the bucket's sources.
-func (p *Plan) widest() *config.Source {
-	widest := p.Source
+func widest(ofBucket []config.Source) *config.Source {
+	widest := ofBucket[0]
 	widest.Suffix = ""
 	widest.Queue.Events = nil
-	for i := range p.ofBucket {
-		for !strings.HasPrefix(p.ofBucket[i].Prefix, widest.Prefix) {
+	for i := range ofBucket {
+		for !strings.HasPrefix(ofBucket[i].Prefix, widest.Prefix) {
 			_, size := utf8.DecodeLastRuneInString(widest.Prefix)
 			widest.Prefix = widest.Prefix[:len(widest.Prefix)-size]
 		}
-		for _, event := range p.ofBucket[i].Queue.Events {
+		for _, event := range ofBucket[i].Queue.Events {
 			if !slices.Contains(widest.Queue.Events, event) {
 				widest.Queue.Events = append(widest.Queue.Events, event)
 			}

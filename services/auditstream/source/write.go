@@ -11,6 +11,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2/hclwrite"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/auditstream/auditstream/pkg/config"
 )
 
 // document is one JSON text, as people read it.
@@ -51,7 +53,7 @@ func (p *Plan) WriteTerraform(w io.Writer) error {
 	set("source", cty.StringVal("github.com/auditstream/auditstream//deploy/terraform"))
 	module.AppendNewline()
 	sources := make(map[string]cty.Value)
-	for _, source := range p.notified() {
+	for _, source := range p.ofModule() {
 		names := make([]cty.Value, 0, len(source.Queue.Events))
 		for _, event := range events(&source) {
 			names = append(names, cty.StringVal(event))
@@ -66,6 +68,9 @@ func (p *Plan) WriteTerraform(w io.Writer) error {
 	set("sources", cty.MapVal(sources))
 	set("topic_prefix", cty.StringVal(strings.TrimSuffix(p.TopicName, TopicName("", Type))))
 	set("role_name", cty.StringVal(p.RoleName))
+	if p.RolePath != "/" {
+		set("role_path", cty.StringVal(p.RolePath))
+	}
 	set("principal_arns", cty.ListVal([]cty.Value{cty.StringVal(p.principal)}))
 	set("external_id", cty.StringVal(p.externalID))
 	if p.kmsKey != "" {
@@ -84,6 +89,28 @@ func (p *Plan) WriteTerraform(w io.Writer) error {
 	return err
 }
 
+// ofModule are the sources that the call of the module names, bucket by bucket:
+// a second call would make topic, queue and role again.
+func (p *Plan) ofModule() []config.Source {
+	var all []config.Source
+	done := map[string]bool{}
+	for i := range p.together {
+		bucket := p.together[i].Bucket
+		if done[bucket] {
+			continue
+		}
+		done[bucket] = true
+		var ofBucket []config.Source
+		for j := range p.together {
+			if p.together[j].Bucket == bucket {
+				ofBucket = append(ofBucket, p.together[j])
+			}
+		}
+		all = append(all, notified(ofBucket)...)
+	}
+	return all
+}
+
 // WriteShell writes a script for the AWS command line that can be run again.
 func (p *Plan) WriteShell(w io.Writer) error {
 	values := struct {
@@ -92,6 +119,7 @@ func (p *Plan) WriteShell(w io.Writer) error {
 		TopicPolicy, QueuePolicy, Notification, RolePolicy, TrustPolicy string
 		KeyPolicy                                                       string
 		QueueAttributes                                                 string
+		OwnNotifications                                                []string
 	}{Plan: p, ExternalID: p.externalID, Principal: p.principal}
 	for into, value := range map[*string]any{
 		&values.TopicPolicy: p.TopicPolicy(), &values.QueuePolicy: p.QueuePolicy(), &values.Notification: p.Notification(),
@@ -114,6 +142,9 @@ func (p *Plan) WriteShell(w io.Writer) error {
 		return err
 	}
 	values.QueueAttributes = attributes
+	for i := range p.ofBucket {
+		values.OwnNotifications = append(values.OwnNotifications, fmt.Sprintf("%q", notificationID(&p.ofBucket[i])))
+	}
 	return script.Execute(w, values)
 }
 
@@ -138,9 +169,11 @@ var script = template.Must(template.New("setup").Funcs(template.FuncMap{"quote":
 #   role   {{.RoleARN}}
 # For the AWS command line, with rights to make these; it can be run again.
 set -eu
-export AWS_REGION={{quote .Region}}
-test "$(aws sts get-caller-identity --query Account --output text)" = {{quote .Account}} ||
-  { echo "these are not the keys of account {{.Account}}" >&2; exit 1; }
+# Version 1 of the command reads AWS_DEFAULT_REGION, version 2 has a pager.
+export AWS_REGION={{quote .Region}} AWS_DEFAULT_REGION={{quote .Region}} AWS_PAGER=
+account="$(aws sts get-caller-identity --query Account --output text)"
+test "$account" = {{quote .Account}} ||
+  { echo "these are keys of account $account, not of {{.Account}}" >&2; exit 1; }
 
 {{if .MessageKey}}# Topic and queue are encrypted with
 #   {{comment .MessageKey}}
@@ -192,31 +225,30 @@ trust="$(cat <<'JSON'
 JSON
 )"
 aws iam get-role --role-name {{quote .RoleName}} >/dev/null 2>&1 ||
-  aws iam create-role --role-name {{quote .RoleName}} --assume-role-policy-document "$trust"
+  aws iam create-role --role-name {{quote .RoleName}}{{if ne .RolePath "/"}} --path {{quote .RolePath}}{{end}} --assume-role-policy-document "$trust"
 aws iam update-assume-role-policy --role-name {{quote .RoleName}} --policy-document "$trust"
-aws iam put-role-policy --role-name {{quote .RoleName}} --policy-name auditstream --policy-document "$(cat <<'JSON'
+aws iam put-role-policy --role-name {{quote .RoleName}} --policy-name {{quote .PolicyName}} --policy-document "$(cat <<'JSON'
 {{.RolePolicy}}
 JSON
 )"
 
 # The bucket's notifications, last: S3 tests the topic with a message. They are
-# one document for each bucket, so others that are there are not written over.
+# one document for each bucket, here of all its sources in the configuration; it
+# is not put in the place of one that holds others, too.
 notification="$(cat <<'JSON'
 {{.Notification}}
 JSON
 )"
 existing="$(aws s3api get-bucket-notification-configuration --bucket {{quote .Source.Bucket}} --output json)"
-case "$existing" in
-"" | "{}") aws s3api put-bucket-notification-configuration --bucket {{quote .Source.Bucket}} --notification-configuration "$notification" ;;
-*'"auditstream-{{.Source.ID}}"'*{{quote .TopicARN}}* | *{{quote .TopicARN}}*'"auditstream-{{.Source.ID}}"'*)
-  echo "the bucket notifies the topic of this source already" >&2
-  ;;
-*)
-  echo "the bucket has notifications; add this to them (aws s3api put-bucket-notification-configuration):" >&2
+others="$(printf '%s\n' "$existing" | grep -oE '"Id": *"[^"]*"|"EventBridgeConfiguration"' | sed 's/^"Id": *//' |
+  grep -vxF{{range .OwnNotifications}} -e {{quote .}}{{end}})" || true
+if [ -n "$others" ]; then
+  echo "the bucket has other notifications:" $others >&2
+  echo "add this to them (aws s3api put-bucket-notification-configuration):" >&2
   echo "$notification" >&2
   exit 1
-  ;;
-esac
+fi
+aws s3api put-bucket-notification-configuration --bucket {{quote .Source.Bucket}} --notification-configuration "$notification"
 
 # In auditstream.yaml, at the source:
 #   role: {arn: "{{.RoleARN}}", externalID: "{{comment .ExternalID}}"}

@@ -5,9 +5,11 @@
 #   role   arn:aws:iam::111122223333:role/auditstream-production
 # For the AWS command line, with rights to make these; it can be run again.
 set -eu
-export AWS_REGION=eu-central-1
-test "$(aws sts get-caller-identity --query Account --output text)" = 111122223333 ||
-  { echo "these are not the keys of account 111122223333" >&2; exit 1; }
+# Version 1 of the command reads AWS_DEFAULT_REGION, version 2 has a pager.
+export AWS_REGION=eu-central-1 AWS_DEFAULT_REGION=eu-central-1 AWS_PAGER=
+account="$(aws sts get-caller-identity --query Account --output text)"
+test "$account" = 111122223333 ||
+  { echo "these are keys of account $account, not of 111122223333" >&2; exit 1; }
 
 # Where topic or queue are encrypted with a KMS key, its policy needs these
 # statements, and the role kms:Decrypt on it (--message-kms-key).
@@ -146,7 +148,7 @@ JSON
 aws iam get-role --role-name auditstream-production >/dev/null 2>&1 ||
   aws iam create-role --role-name auditstream-production --assume-role-policy-document "$trust"
 aws iam update-assume-role-policy --role-name auditstream-production --policy-document "$trust"
-aws iam put-role-policy --role-name auditstream-production --policy-name auditstream --policy-document "$(cat <<'JSON'
+aws iam put-role-policy --role-name auditstream-production --policy-name auditstream-production --policy-document "$(cat <<'JSON'
 {
   "Version": "2012-10-17",
   "Statement": [
@@ -205,7 +207,8 @@ JSON
 )"
 
 # The bucket's notifications, last: S3 tests the topic with a message. They are
-# one document for each bucket, so others that are there are not written over.
+# one document for each bucket, here of all its sources in the configuration; it
+# is not put in the place of one that holds others, too.
 notification="$(cat <<'JSON'
 {
   "TopicConfigurations": [
@@ -252,17 +255,15 @@ notification="$(cat <<'JSON'
 JSON
 )"
 existing="$(aws s3api get-bucket-notification-configuration --bucket audit-logs --output json)"
-case "$existing" in
-"" | "{}") aws s3api put-bucket-notification-configuration --bucket audit-logs --notification-configuration "$notification" ;;
-*'"auditstream-production"'*arn:aws:sns:eu-central-1:111122223333:auditstream_kubernetes_audit* | *arn:aws:sns:eu-central-1:111122223333:auditstream_kubernetes_audit*'"auditstream-production"'*)
-  echo "the bucket notifies the topic of this source already" >&2
-  ;;
-*)
-  echo "the bucket has notifications; add this to them (aws s3api put-bucket-notification-configuration):" >&2
+others="$(printf '%s\n' "$existing" | grep -oE '"Id": *"[^"]*"|"EventBridgeConfiguration"' | sed 's/^"Id": *//' |
+  grep -vxF -e '"auditstream-production"' -e '"auditstream-staging"')" || true
+if [ -n "$others" ]; then
+  echo "the bucket has other notifications:" $others >&2
+  echo "add this to them (aws s3api put-bucket-notification-configuration):" >&2
   echo "$notification" >&2
   exit 1
-  ;;
-esac
+fi
+aws s3api put-bucket-notification-configuration --bucket audit-logs --notification-configuration "$notification"
 
 # In auditstream.yaml, at the source:
 #   role: {arn: "arn:aws:iam::111122223333:role/auditstream-production", externalID: "0123abcd"}
