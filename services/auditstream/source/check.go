@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -63,7 +64,13 @@ func (c *Check) Run(ctx context.Context, yield func(Step)) {
 		return
 	}
 	c.queue(ctx, yield)
-	key, listed := c.list(ctx, yield)
+	key, listed, noBucket := c.list(ctx, yield)
+	if noBucket {
+		// A missing object in it would be told as one that may be got.
+		yield(Step{"get", StateSkipped, "there is no bucket to get objects of"})
+		yield(Step{"decrypt", StateSkipped, "there is no bucket to get objects of"})
+		return
+	}
 	c.get(ctx, key, listed, yield)
 }
 
@@ -131,7 +138,7 @@ func (c *Check) queue(ctx context.Context, yield func(Step)) {
 	case err == nil:
 		depth = attributes.Attributes[string(types.QueueAttributeNameApproximateNumberOfMessages)]
 	case !isDenied(err):
-		yield(Step{"queue", StateMissing, fmt.Sprintf("%s: %s", *at, brief(err))})
+		yield(Step{"queue", StateMissing, fmt.Sprintf("%s%s: %s", *at, c.queueRegion(), brief(err))})
 		return
 	default:
 		missing = append(missing, "sqs:GetQueueAttributes ("+brief(err)+")")
@@ -153,13 +160,25 @@ func (c *Check) queue(ctx context.Context, yield func(Step)) {
 	yield(Step{"queue", StateOK, fmt.Sprintf("%s, about %s messages waiting", *at, depth)})
 }
 
+// queueRegion is where the queue was asked for: one that is in another region is
+// told as one that does not exist.
+func (c *Check) queueRegion() string {
+	if region := c.Source.Queue.QueueRegion(); region != "" {
+		return ", asked for in " + region
+	}
+	if c.S3.Region != "" {
+		return ", asked for in " + c.S3.Region + " (s3.region, as the URL tells none and queue.region is not set)"
+	}
+	return ""
+}
+
 // mostKeys are looked at to find one of the source.
 const mostKeys = 10_000
 
 var errEnough = errors.New("enough")
 
-// list finds an object of the source.
-func (c *Check) list(ctx context.Context, yield func(Step)) (key string, listed bool) {
+// list finds an object of the source, or that there is no such bucket.
+func (c *Check) list(ctx context.Context, yield func(Step)) (key string, listed, noBucket bool) {
 	at := "s3://" + c.Source.Bucket + "/" + c.Source.Prefix
 	selects, count := c.Source.Selector(), 0
 	err := c.Store.List(ctx, c.Source.Bucket, c.Source.Prefix, "", func(object objectstore.Listed) error {
@@ -174,15 +193,18 @@ func (c *Check) list(ctx context.Context, yield func(Step)) (key string, listed 
 		return nil
 	})
 	switch {
+	case isNoBucket(err):
+		yield(Step{"list", StateMissing, fmt.Sprintf("there is no bucket %s: %s", c.Source.Bucket, brief(err))})
+		return "", false, true
 	case err != nil && !errors.Is(err, errEnough):
 		yield(Step{"list", StateMissing, fmt.Sprintf("s3:ListBucket on %s: %s", at, brief(err))})
-		return "", false
+		return "", false, false
 	case key != "":
 		yield(Step{"list", StateOK, fmt.Sprintf("%s%s, the first object is %s", at, c.region(ctx), key)})
 	default:
 		yield(Step{"list", StateOK, fmt.Sprintf("%s%s, no object of the source among %d", at, c.region(ctx), count)})
 	}
-	return key, true
+	return key, true, false
 }
 
 func (c *Check) region(ctx context.Context) string {
@@ -247,16 +269,30 @@ func isDenied(err error) bool {
 	return errors.As(err, &api) && strings.Contains(api.ErrorCode(), "AccessDenied")
 }
 
+func isNoBucket(err error) bool {
+	var api smithy.APIError
+	return errors.As(err, &api) && api.ErrorCode() == "NoSuchBucket"
+}
+
 func isUnknownReceipt(err error) bool {
 	var api smithy.APIError
 	return errors.As(err, &api) && (strings.Contains(api.ErrorCode(), "ReceiptHandle") || api.ErrorCode() == "InvalidParameterValue")
 }
 
-// brief is the service's own words where there are some.
+// brief is the service's own words where there are some, and otherwise how far
+// the request came.
 func brief(err error) string {
 	var api smithy.APIError
 	if errors.As(err, &api) && api.ErrorMessage() != "" {
 		return api.ErrorCode() + ": " + api.ErrorMessage()
+	}
+	var response *awshttp.ResponseError
+	if errors.As(err, &response) && response.HTTPStatusCode() >= http.StatusBadRequest {
+		return fmt.Sprintf("HTTP status %d, in words that are not understood", response.HTTPStatusCode())
+	}
+	var request *url.Error
+	if errors.As(err, &request) {
+		return request.Error()
 	}
 	return err.Error()
 }

@@ -203,7 +203,46 @@ func TestCheckTellsKeyFromObject(t *testing.T) {
 	require.Contains(t, steps["decrypt"].Text, "kms:Decrypt on the key of s3://logs/a.log")
 }
 
-// apply makes in the emulator what a plan says, from the documents it prints.
+// What isn't there is told by its name and where it was looked for, and what
+// can't be tried then is not called allowed.
+func TestCheckOfWhatIsNotThere(t *testing.T) {
+	moto := servers.Moto(t)
+	s := config.DefaultSource()
+	s.ID, s.Bucket = "a", servers.Name(t, "none")
+	s.Queue.URL = moto.Endpoint + "/" + servers.MotoAccount + "/" + servers.Name(t, "none")
+	check := func(cfg config.S3) map[string]source.Step {
+		store, err := objectstore.New(t.Context(), cfg, objectstore.Options{Sources: []config.Source{s}})
+		require.NoError(t, err)
+		steps := map[string]source.Step{}
+		all := source.Check{S3: cfg, Source: s, Store: store, Identities: store.Identities(), Queue: intake.NewQueueClient(store.Identities(), &s)}
+		all.Run(t.Context(), func(step source.Step) {
+			t.Logf("%-8s %-9s %s", step.State, step.Name, step.Text)
+			steps[step.Name] = step
+		})
+		return steps
+	}
+	cfg := config.S3{Endpoint: moto.Endpoint, Region: moto.Region, PathStyle: true, AccessKeyID: "a", SecretAccessKey: "b"}
+	steps := check(cfg)
+	require.Equal(t, source.StateMissing, steps["queue"].State)
+	require.Contains(t, steps["queue"].Text, "asked for in "+moto.Region+" (s3.region")
+	require.Equal(t, source.StateMissing, steps["list"].State)
+	require.Contains(t, steps["list"].Text, "there is no bucket "+s.Bucket)
+	require.Equal(t, source.StateSkipped, steps["get"].State)
+	require.Equal(t, source.StateSkipped, steps["decrypt"].State)
+
+	s.Queue.Region = "us-west-2"
+	require.Contains(t, check(cfg)["queue"].Text, "asked for in us-west-2: ")
+
+	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, "<html>the proxy says no</html>")
+	}))
+	s.Queue.URL = refusing.URL + "/1/q"
+	require.Contains(t, check(cfg)["queue"].Text, "sqs:GetQueueAttributes (HTTP status 403, in words that are not understood)")
+	refusing.Close()
+	require.Regexp(t, `: Post "http[^ ]+": dial tcp [^ ]+ connect: connection refused$`, check(cfg)["queue"].Text)
+}
+
 func apply(t *testing.T, moto *servers.MotoServer, plan *source.Plan) (bucket string) {
 	t.Helper()
 	bucket = plan.Source.Bucket
