@@ -17,10 +17,15 @@ import (
 // need not be tried again.
 const headerNotBefore = "notBefore"
 
-// longestWait is how long a transaction waits for a later try to become due when
-// there is nothing else to do. It bounds how long a new object may wait, and
-// how often a waiting one is put back.
-const longestWait = time.Second
+const (
+	// longestWait is how long a transaction waits for a later try to become due when
+	// there is nothing else to do. It bounds how long a new object may wait, and
+	// how often a waiting one is put back.
+	longestWait = time.Second
+	// shortWait, for each of them, is how long it waits while it is not known that
+	// there is nothing else.
+	shortWait = time.Millisecond
+)
 
 // expectedRatio of decompressed to stored bytes, to guess from its stored size
 // whether an object is large. Audit logs are repetitive.
@@ -67,7 +72,8 @@ type plan struct {
 func (s *Splitter) plan(stopping context.Context, tx transaction) plan {
 	var work plan
 	var later []*piece
-	earliest := time.Now().Add(longestWait)
+	begun := time.Now()
+	earliest := begun.Add(longestWait)
 	for _, record := range tx.Records() {
 		if topics.IsNoted(record) {
 			s.counted.object(outcomeNote)
@@ -90,15 +96,34 @@ func (s *Splitter) plan(stopping context.Context, tx transaction) plan {
 	}
 	if len(later) > 0 && len(later) == len(tx.Records()) {
 		// Without a pause, putting them back would be all that happens.
-		wait(stopping, time.Until(earliest))
+		s.awaitOne(stopping, later, earliest)
 		for _, p := range later {
 			if !time.Now().Before(notBefore(p.record)) {
 				s.place(&work, p)
 			}
 		}
+	} else {
+		s.busy = begun
 	}
 	s.share(&work)
 	return work
+}
+
+// awaitOne waits for one of the records to become due: no longer than it takes
+// to see that all there is are such ones. There may be thousands, and what can
+// be done at once be behind them.
+func (s *Splitter) awaitOne(stopping context.Context, later []*piece, earliest time.Time) {
+	around := true // they have all been put back since there was something to do
+	for _, p := range later {
+		around = around && !p.record.Timestamp.Before(s.busy.Truncate(time.Millisecond))
+	}
+	switch {
+	case around:
+		wait(stopping, time.Until(earliest))
+		s.busy = time.Now()
+	case !s.streams.isParked(): // else the next link of one is known to be behind them
+		wait(stopping, min(time.Until(earliest), time.Duration(len(later))*shortWait))
+	}
 }
 
 func wait(stopping context.Context, pause time.Duration) {

@@ -66,6 +66,7 @@ type Splitter struct {
 	streams *streams
 	memory  memory
 	counted tally
+	busy    time.Time // when there was something to do last, or all had been waited for
 }
 
 // New makes a Splitter. It holds connections until Close.

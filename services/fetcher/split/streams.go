@@ -86,6 +86,9 @@ func (s *streams) park(st *stream) {
 	s.metrics.openObjects.Set(float64(len(s.parked)))
 }
 
+// isParked tells whether a stream waits for its link.
+func (s *streams) isParked() bool { return len(s.parked) > 0 }
+
 // committed: the links of what was parked are in the log.
 func (s *streams) committed() { s.moved = s.moved[:0] }
 
