@@ -43,6 +43,11 @@ func (b *Body) accept(out *s3.GetObjectOutput) error {
 		return fmt.Errorf("%w: it answers with %d bytes of %d", ErrUnavailable, size, known)
 	case known >= 0 && size < 0:
 		size = known
+	case size < 0:
+		// Who doesn't say how much there is may end anywhere.
+		if out, err := b.head(); err == nil && out.ContentLength != nil {
+			size = *out.ContentLength
+		}
 	}
 	if !b.described {
 		b.describe(out.LastModified, size)

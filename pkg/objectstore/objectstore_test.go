@@ -252,6 +252,36 @@ func TestAnswerShorterThanTheObject(t *testing.T) {
 			require.True(t, bytes.Equal(content, got))
 		}
 	})
+	t.Run("when nobody told a size", func(t *testing.T) {
+		var cut atomic.Int64
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("ETag", `"one"`)
+			if r.Method == http.MethodGet && r.Header.Get("Range") == "" {
+				cut.Add(1)
+				_, _ = w.Write(content[:10_000])
+				w.(http.Flusher).Flush() //nolint:forcetypeassert // of this server; no Content-Length now
+				return
+			}
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+		}))
+		t.Cleanup(server.Close)
+		body, err := connect(t, server.URL, objectstore.Options{}).Open(t.Context(), objectstore.Ref{Bucket: "b", Key: "k", ETag: "one"}, 0)
+		require.NoError(t, err)
+		got, err := io.ReadAll(body)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(content, got))
+		require.EqualValues(t, 1, cut.Load())
+	})
+	t.Run("when the store doesn't say a size", func(t *testing.T) {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("ETag", `"one"`)
+			w.Header().Set("Transfer-Encoding", "chunked") // and so no Content-Length
+		}))
+		t.Cleanup(server.Close)
+		listed, err := connect(t, server.URL, objectstore.Options{}).Stat(t.Context(), "b", "k", "")
+		require.NoError(t, err)
+		require.Negative(t, listed.Size, "it is not known to be empty")
+	})
 	t.Run("after a break", func(t *testing.T) {
 		source := &flaky{content: content, step: 10_000}
 		store := serve(t, source)

@@ -11,7 +11,8 @@ import (
 )
 
 // Stat asks for what a listing would say of one object. It is for those who
-// were told of an object and not of its content; version may be empty.
+// were told of an object and not of its content; version may be empty. The size
+// is below zero when the store doesn't say it.
 func (s *Store) Stat(ctx context.Context, bucket, key, version string) (Listed, error) {
 	input := &s3.HeadObjectInput{Bucket: aws.String(bucket), Key: aws.String(key)}
 	if version != "" {
@@ -26,12 +27,16 @@ func (s *Store) Stat(ctx context.Context, bucket, key, version string) (Listed, 
 	if err != nil {
 		return Listed{}, fmt.Errorf("look at s3://%s/%s: %w", bucket, key, classify(err))
 	}
-	return Listed{
+	listed := Listed{
 		Key:          key,
 		ETag:         bareETag(aws.ToString(out.ETag)),
-		Size:         aws.ToInt64(out.ContentLength),
+		Size:         -1,
 		LastModified: aws.ToTime(out.LastModified).UTC(),
-	}, nil
+	}
+	if out.ContentLength != nil {
+		listed.Size = *out.ContentLength
+	}
+	return listed, nil
 }
 
 // Touched is what an object's store says of it when it is read.

@@ -88,7 +88,7 @@ func (d *delivery) complete(ctx context.Context, event *notification.Event, foun
 	listed, err := d.queue.opts.Store.Stat(ctx, found.Bucket, found.Key, found.Version)
 	switch {
 	case err == nil:
-		found.ETag, found.Size, found.LastModified = listed.ETag, listed.Size, listed.LastModified
+		found.ETag, found.Size, found.LastModified = listed.ETag, max(listed.Size, 0), listed.LastModified
 		if skipped := ReasonToSkip(listed.Key, listed.Size); skipped != "" {
 			d.queue.opts.Metrics.skipped.WithLabelValues(skipped).Inc()
 			return false

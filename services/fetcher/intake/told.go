@@ -43,7 +43,7 @@ func Told(ctx context.Context, sources []config.Source, alias string, store Stat
 			if ReasonToSkip(listed.Key, listed.Size) != "" {
 				continue
 			}
-			found.ETag, found.Size, found.LastModified = listed.ETag, listed.Size, listed.LastModified
+			found.ETag, found.Size, found.LastModified = listed.ETag, max(listed.Size, 0), listed.LastModified
 		}
 		objects = append(objects, found.object(alias))
 	}
