@@ -23,7 +23,7 @@ func TestSourcesOfOneBucketAndOneQueue(t *testing.T) {
 		"overlapping suffixes": {"{id: a, bucket: logs, suffix: .gz}, {id: b, bucket: logs, prefix: x/}",
 			[]string{`sources[1].prefix: with suffix and glob, overlaps sources[0] in bucket logs, by "x/.gz"`}},
 		"overlapping globs": {"{id: a, bucket: logs, glob: '*/audit/**'}, {id: b, bucket: logs, glob: '**/kube/**'}",
-			[]string{`sources[1].prefix: with suffix and glob, overlaps sources[0] in bucket logs, by "/audit/kube/"`}},
+			[]string{`sources[1].prefix: with suffix and glob, overlaps sources[0] in bucket logs, by "kube/audit/"`}},
 		"glob that never matches": {"{id: a, bucket: logs, prefix: x/, glob: 'y/*'}", []string{"sources[0].glob: \"y/*\" matches no key"}},
 		"glob that can't be read": {`{id: a, bucket: logs, glob: 'y\'}`, []string{"sources[0].glob: \"y\\\\\" ends in a backslash"}},
 		"other roles, same prefix": {"{id: a, bucket: logs, suffix: .json, role: {arn: 'arn:aws:iam::111122223333:role/a'}}, {id: b, bucket: logs, suffix: .gz}",

@@ -4,7 +4,8 @@
 // the one source of an object.
 //
 //   - any characters but '/'
-//     **   any characters
+//     **   any characters; **/ at the start of a folder also none, so that a/**/b
+//     matches a/b as well as a/x/y/b
 //     ?    one character but '/'
 //
 // Every other character stands for itself; one after a backslash does, too.
@@ -29,6 +30,9 @@ const (
 type step struct {
 	kind kind
 	char rune
+	// folders: all that begins a folder and is followed by a slash. Both together
+	// may take nothing.
+	folders bool
 }
 
 // Pattern is a compiled pattern. The zero one matches the empty text only.
@@ -42,7 +46,7 @@ func Compile(text string) (Pattern, error) {
 		last := len(p.steps) - 1
 		switch {
 		case escaped:
-			p.steps, escaped = append(p.steps, step{literal, char}), false
+			p.steps, escaped = append(p.steps, step{kind: literal, char: char}), false
 		case char == '\\':
 			escaped = true
 		case char == '*' && last >= 0 && p.steps[last].kind == some:
@@ -54,7 +58,10 @@ func Compile(text string) (Pattern, error) {
 		case char == '?':
 			p.steps = append(p.steps, step{kind: one})
 		default:
-			p.steps = append(p.steps, step{literal, char})
+			if char == '/' && last >= 0 && p.steps[last].kind == all && (last == 0 || p.steps[last-1].isSlash()) {
+				p.steps[last].folders = true
+			}
+			p.steps = append(p.steps, step{kind: literal, char: char})
 		}
 	}
 	if escaped {
@@ -72,7 +79,7 @@ func Suffix(text string) Pattern { return Pattern{append([]step{{kind: all}}, li
 func literals(text string) []step {
 	steps := make([]step, 0, len(text)+1)
 	for _, char := range text {
-		steps = append(steps, step{literal, char})
+		steps = append(steps, step{kind: literal, char: char})
 	}
 	return steps
 }
@@ -88,6 +95,8 @@ func (s step) takes(char rune) bool {
 		return char != '/'
 	}
 }
+
+func (s step) isSlash() bool { return s.kind == literal && s.char == '/' }
 
 func (s step) repeats() bool { return s.kind == some || s.kind == all }
 
@@ -112,14 +121,22 @@ func (p Pattern) begin() state { return p.closure(nil, 0) }
 // closure adds a position, and those behind steps that may take nothing.
 func (p Pattern) closure(s state, at int) state {
 	for {
-		if i, found := slices.BinarySearch(s, at); !found {
-			s = slices.Insert(s, i, at)
-		}
+		s = s.with(at)
 		if at == len(p.steps) || !p.steps[at].repeats() {
 			return s
 		}
+		if p.steps[at].folders {
+			s = p.closure(s, at+2)
+		}
 		at++
 	}
+}
+
+func (s state) with(at int) state {
+	if i, found := slices.BinarySearch(s, at); !found {
+		s = slices.Insert(s, i, at)
+	}
+	return s
 }
 
 func (p Pattern) after(s state, char rune) state {
@@ -128,7 +145,8 @@ func (p Pattern) after(s state, char rune) state {
 		switch {
 		case at == len(p.steps) || !p.steps[at].takes(char):
 		case p.steps[at].repeats():
-			next = p.closure(next, at)
+			// What has taken something is no longer none with the slash behind it.
+			next = p.closure(next.with(at), at+1)
 		default:
 			next = p.closure(next, at+1)
 		}

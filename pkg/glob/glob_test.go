@@ -29,7 +29,11 @@ func TestMatch(t *testing.T) {
 		{"*.gz", []string{"a.gz", ".gz"}, []string{"a/b.gz", "a.gz.x"}},
 		{"**.gz", []string{"a/b.gz"}, []string{"a/b.g"}},
 		{"a/*/c", []string{"a/b/c", "a//c"}, []string{"a/c", "a/b/b/c"}},
-		{"a/**/c", []string{"a/b/c", "a/b/b/c"}, []string{"a/c"}},
+		{"a/**/c", []string{"a/b/c", "a/b/b/c", "a/c", "a//c"}, []string{"ac", "a/bc", "a/b/c/", "c"}},
+		{"**/c", []string{"c", "a/c", "/c", "a/b/c"}, []string{"ac", "a/bc"}},
+		{"a/**/**/c*", []string{"a/c", "a/b/cd", "a/b/b/c"}, []string{"ac", "a/c/d"}},
+		{"a**/c", []string{"a/c", "ab/b/c"}, []string{"ac", "a"}},
+		{"a/**/", []string{"a/", "a/b/"}, []string{"a", "a/b"}},
 		{"AWSLogs/*/eks/**.json.gz", []string{"AWSLogs/1/eks/2/3.json.gz"}, []string{"AWSLogs/1/2/eks/3.json.gz"}},
 		{`a\*`, []string{"a*"}, []string{"ab"}},
 		{"a*b*c", []string{"abc", "aabbc", "axbxc"}, []string{"ab", "acb"}},
@@ -63,6 +67,8 @@ func TestOverlap(t *testing.T) {
 		{[]glob.Pattern{compile(t, "*/audit-?.log"), glob.Prefix("x/y/")}, false},
 		{[]glob.Pattern{compile(t, "**a**b**c"), compile(t, "**c**b**a"), glob.Suffix("c")}, false},
 		{[]glob.Pattern{compile(t, "**a**b**c**"), compile(t, "**c**b**a**")}, true},
+		{[]glob.Pattern{compile(t, "a/**/b"), compile(t, "a/b")}, true},
+		{[]glob.Pattern{compile(t, "a/**/b"), compile(t, "ab")}, false},
 		{[]glob.Pattern{compile(t, "")}, false}, // no key is empty
 	} {
 		example, overlap, err := glob.Overlap(test.patterns...)

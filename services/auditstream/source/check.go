@@ -183,7 +183,7 @@ func (c *Check) list(ctx context.Context, yield func(Step)) (key string, listed,
 	selects, count := c.Source.Selector(), 0
 	err := c.Store.List(ctx, c.Source.Bucket, c.Source.Prefix, "", func(object objectstore.Listed) error {
 		count++
-		if selects(object.Key) && object.Size > 0 && !strings.HasSuffix(object.Key, "/") {
+		if selects(object.Key) && object.Size > 0 {
 			key = object.Key
 			return errEnough
 		}

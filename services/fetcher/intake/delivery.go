@@ -133,7 +133,7 @@ func (q *queue) skip(event *notification.Event, reason string) {
 	}
 	if _, warned := q.strange.LoadOrStore(event.Bucket, true); !warned {
 		if q.strangers.Add(1) <= mostStrangers {
-			q.opts.Logger.Warn("a queue tells of a bucket that is no source's; its objects are skipped", "queue", q.name, "bucket", event.Bucket)
+			q.opts.Logger.Warn("a queue tells of a bucket of which no source has this queue; its objects are skipped", "queue", q.name, "bucket", event.Bucket)
 		}
 	}
 }

@@ -240,10 +240,11 @@ func (l *Listing) endPass(source *config.Source, known *announced) {
 	l.opts.Announcer.metrics.listed.Set(float64(total))
 }
 
-// ReasonToSkip is why an object is not announced, or empty.
+// ReasonToSkip is why an object is not announced, or empty. What ends in a slash
+// stands for a folder as long as nothing is in it.
 func ReasonToSkip(key string, size int64) string {
 	switch {
-	case strings.HasSuffix(key, "/"):
+	case strings.HasSuffix(key, "/") && size == 0:
 		return skippedDirectory
 	case size == 0:
 		return skippedEmpty

@@ -12,7 +12,7 @@ import (
 // Why an object that was found is not announced.
 const (
 	skippedEmpty     = "empty"     // has no bytes
-	skippedDirectory = "directory" // its key ends in a slash
+	skippedDirectory = "directory" // its key ends in a slash, and there is nothing in it
 	skippedFiltered  = "filtered"  // its key is no source's: prefix, suffix, glob
 	skippedEvent     = "event"     // deleted, tagged and such: queue.events
 	skippedBucket    = "bucket"    // its bucket is no source's

@@ -68,6 +68,9 @@ type queue struct {
 	metrics  *queueMetrics
 	ages     ages
 
+	// refused is the last deletion that failed, if none has succeeded since.
+	refused atomic.Pointer[refusal]
+
 	strange   sync.Map // buckets of no source that were warned of
 	strangers atomic.Int64
 }
@@ -171,7 +174,11 @@ func (q *queue) receive(ctx context.Context) {
 			// others, which may be of another source.
 			err = nil
 		}
-		q.opts.Health.Report("queue "+q.name, err)
+		reported := err
+		if reported == nil {
+			reported = q.refusal()
+		}
+		q.opts.Health.Report("queue "+q.name, reported)
 		switch {
 		case err != nil:
 			q.opts.Logger.Debug("queue failed", "queue", q.name, "error", err)
@@ -184,6 +191,22 @@ func (q *queue) receive(ctx context.Context) {
 			failed = 0
 		}
 	}
+}
+
+// refusal of a deletion. What was not deleted comes again after the visibility
+// timeout; until then, receiving nothing does not mean that all is well.
+type refusal struct {
+	err   error
+	until time.Time
+}
+
+// refusal is the error that still holds. It is over by itself when the messages
+// didn't come again, as another instance has deleted them.
+func (q *queue) refusal() error {
+	if last := q.refused.Load(); last != nil && time.Now().Before(last.until) {
+		return last.err
+	}
+	return nil
 }
 
 func (q *queue) take(ctx context.Context) ([]types.Message, error) {
@@ -230,7 +253,11 @@ func (q *queue) work(ctx context.Context, messages []types.Message) (int, error)
 		q.metrics.messages.WithLabelValues(q.name, outcome).Inc()
 	}
 	if err := q.remove(ctx, done); err != nil {
+		q.refused.Store(&refusal{err, time.Now().Add(2 * q.settings.VisibilityTimeout)})
 		return 0, err
+	}
+	if len(done) > 0 {
+		q.refused.Store(nil)
 	}
 	return len(done), first
 }

@@ -49,7 +49,7 @@ func TestEachObjectHasOneSource(t *testing.T) {
 		{"ObjectCreated:Put", "logs", "a/x.json", "", skippedFiltered},
 		{"ObjectCreated:Put", "logs", "c", "", skippedFiltered},
 		{"ObjectCreated:Put", "unknown", "a/x.gz", "", skippedBucket},
-		{"ObjectCreated:Put", "more", "folder/", "", skippedDirectory},
+		{"ObjectCreated:Put", "more", "folder/", "other", ""}, // with content
 	} {
 		source, skipped := r.find(&notification.Event{Name: test.event, Bucket: test.bucket, Key: test.key, Size: 1})
 		require.Equal(t, test.skipped, skipped, "%+v", test)
@@ -59,6 +59,8 @@ func TestEachObjectHasOneSource(t *testing.T) {
 	}
 	_, skipped := r.find(&notification.Event{Name: "ObjectCreated:Put", Bucket: "more", Key: "k", Size: 0, ETag: etagOfNothing})
 	require.Equal(t, skippedEmpty, skipped)
+	_, skipped = r.find(&notification.Event{Name: "ObjectCreated:Put", Bucket: "more", Key: "folder/", Size: 0, ETag: etagOfNothing})
+	require.Equal(t, skippedDirectory, skipped)
 	_, skipped = r.find(&notification.Event{Name: "ObjectCreated:CompleteMultipartUpload", Bucket: "more", Key: "k", Size: 0, ETag: "1-2"})
 	require.Empty(t, skipped) // for the store to say
 	_, skipped = r.find(&notification.Event{Name: "ObjectCreated:Put", Bucket: "more", Key: "k", Size: -1})
@@ -248,6 +250,54 @@ func TestAMessageIsDeletedAfterItsObjectsAreDurable(t *testing.T) {
 	require.Equal(t, 1, service.fired)
 	require.EqualValues(t, 1, number(t, q.metrics.undeleted.WithLabelValues("q")))
 	require.GreaterOrEqual(t, durable(t, client, "objects"), int64(5)) // those of "one" twice
+}
+
+// emptied is a queue whose messages rest once they were received.
+type emptied struct {
+	*fakeQueue
+	polls int
+	ended context.CancelFunc
+}
+
+func (e *emptied) ReceiveMessage(ctx context.Context, in *sqs.ReceiveMessageInput, _ ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error) {
+	e.polls++
+	switch {
+	case e.polls == 1:
+		return e.fakeQueue.ReceiveMessage(ctx, in)
+	case e.polls == 4:
+		e.ended()
+	}
+	return &sqs.ReceiveMessageOutput{}, nil
+}
+
+type reports struct{ errs []error }
+
+func (r *reports) Report(_ string, err error) { r.errs = append(r.errs, err) }
+
+// Where messages can't be deleted the queue is not well, also between their
+// deliveries, when there is nothing to receive.
+func TestWhatCantBeDeletedIsTold(t *testing.T) {
+	denied := errors.New("denied")
+	service := &emptied{fakeQueue: &fakeQueue{messages: map[string]string{"one": created("a=1")}, deleting: func(string) error { return denied }}}
+	q, _ := started(t, service.fakeQueue, fakeStore{})
+	health := &reports{}
+	q.opts.Health, q.service = health, service
+	ctx, cancel := context.WithCancel(t.Context())
+	service.ended = cancel
+	q.receive(ctx)
+	require.Len(t, health.errs, 3)
+	for _, err := range health.errs {
+		require.ErrorIs(t, err, denied)
+	}
+
+	// It is over with the next one deleted, or when they don't come again.
+	q.refused.Load().until = time.Now()
+	require.NoError(t, q.refusal())
+	q.refused.Load().until = time.Now().Add(time.Hour)
+	service.deleting = func(string) error { return nil }
+	_, err := q.work(t.Context(), []types.Message{{ReceiptHandle: aws.String("one"), Body: aws.String(created("a=1"))}})
+	require.NoError(t, err)
+	require.NoError(t, q.refusal())
 }
 
 func TestWhatTheStoreSaysOfAnObjectWithoutETag(t *testing.T) {
