@@ -39,6 +39,11 @@ func ObjectID(endpointAlias, bucket, key, etag string) string {
 	return hex.EncodeToString(hash.Sum(nil)[:ObjectIDLength/2])
 }
 
+// IsObjectID tells whether text has the form of an object id. A URI never does.
+func IsObjectID(text string) bool {
+	return len(text) == ObjectIDLength && strings.Trim(text, "0123456789abcdef") == ""
+}
+
 // AppendRowID appends the id of an event to dst: "<object id>-<line>", and for
 // the second and further events of one line ".<n>" after it. Zero padding makes
 // the ids of one object sort in the order of its lines.

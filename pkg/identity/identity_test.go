@@ -26,6 +26,14 @@ func TestObjectIDTellsPartsApart(t *testing.T) {
 	require.Equal(t, ObjectID("aws", "b", "k", "e"), ObjectID("aws", "b", "k", `"e"`), "quotes of the ETag are not part of it")
 }
 
+func TestIsObjectID(t *testing.T) {
+	object := ObjectID("aws", "b", "k", "e")
+	require.True(t, IsObjectID(object))
+	for _, text := range []string{"", object[1:], object + "0", "g" + object[1:], "A" + object[1:], "s3://bucket/a-key-of-32-bytes-ab"} {
+		require.False(t, IsObjectID(text), text)
+	}
+}
+
 func TestRowIDsSortInLineOrder(t *testing.T) {
 	object := ObjectID("aws", "b", "k", "e")
 	var inOrder []string

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/identity"
 	"github.com/auditstream/auditstream/pkg/kafka"
 	"github.com/auditstream/auditstream/pkg/objectstore"
 	"github.com/auditstream/auditstream/pkg/telemetry"
@@ -63,7 +64,7 @@ func (f *letterFlags) filter(ctx context.Context, reader deadletter.Reader) (dea
 	case f.limit < 0:
 		return filter, usageProblem("--limit", "negative")
 	case f.object == "":
-	case deadletter.IsObjectID(f.object):
+	case identity.IsObjectID(f.object):
 		filter.Objects = map[string]bool{f.object: true}
 	default:
 		if filter.Objects, err = reader.ObjectIDs(ctx, f.object); err != nil {

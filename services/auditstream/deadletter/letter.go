@@ -15,7 +15,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/auditstream/auditstream/pkg/identity"
 	"github.com/auditstream/auditstream/topics"
 )
 
@@ -99,9 +98,4 @@ func (f *Filter) selects(l *Letter) bool {
 	return (f.Since.IsZero() || !l.At.Before(f.Since)) && (f.Until.IsZero() || l.At.Before(f.Until)) &&
 		(f.Reason == "" || f.Reason == d.Reason) && (f.Stage == "" || f.Stage == d.Stage) && (f.Source == "" || f.Source == d.Source) &&
 		(f.Objects == nil || f.Objects[d.Object]) && (f.Retried || l.Retried.IsZero())
-}
-
-// IsObjectID tells an object's id from its URI.
-func IsObjectID(text string) bool {
-	return len(text) == identity.ObjectIDLength && strings.Trim(text, "0123456789abcdef") == ""
 }

@@ -68,7 +68,7 @@ func (r *replay) newFilter(ctx context.Context) (filter, error) {
 	}
 	address, isAddress := strings.CutPrefix(r.Object, "s3://")
 	if !isAddress {
-		if len(r.Object) != identity.ObjectIDLength {
+		if !identity.IsObjectID(r.Object) {
 			return f, refuse("--object %s is neither an S3 address nor an object id", r.Object)
 		}
 		f.objects = map[string]bool{r.Object: true}

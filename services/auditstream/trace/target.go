@@ -1,7 +1,6 @@
 package trace
 
 import (
-	"encoding/hex"
 	"errors"
 	"strconv"
 	"strings"
@@ -34,10 +33,10 @@ func parse(asked string) (target, error) {
 		return target{bucket: bucket, key: key, event: -1}, nil
 	}
 	lower := strings.ToLower(strings.TrimSpace(asked))
-	if isObjectID(lower) {
+	if identity.IsObjectID(lower) {
 		return target{objectID: lower, event: -1}, nil
 	}
-	if object, line, event, err := identity.ParseRowID(lower); err == nil && isObjectID(object) {
+	if object, line, event, err := identity.ParseRowID(lower); err == nil && identity.IsObjectID(object) {
 		if event == 0 {
 			event = -1 // the bare id: the line with all that is in it
 		}
@@ -47,14 +46,6 @@ func parse(asked string) (target, error) {
 		return target{}, ErrNoTarget
 	}
 	return target{auditID: asked, event: -1}, nil
-}
-
-func isObjectID(text string) bool {
-	if len(text) != identity.ObjectIDLength {
-		return false
-	}
-	_, err := hex.DecodeString(text)
-	return err == nil
 }
 
 // withLine splits a line's number off a key; a key may end like that by itself.
