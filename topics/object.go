@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -142,3 +143,14 @@ func (o *Object) validate() error {
 
 // URI names the object as people do.
 func (o *Object) URI() string { return "s3://" + o.Bucket + "/" + o.Key }
+
+// ParseURI is the inverse of Object.URI. Of a URI that names no object, for want
+// of a bucket or a key, both are empty; a key stands as it is, encoded or not.
+func ParseURI(text string) (bucket, key string, isURI bool) {
+	address, isURI := strings.CutPrefix(text, "s3://")
+	bucket, key, _ = strings.Cut(address, "/")
+	if !isURI || bucket == "" || key == "" {
+		return "", "", isURI
+	}
+	return bucket, key, true
+}

@@ -209,3 +209,17 @@ func TestDeadLetterBoundsTheErrorText(t *testing.T) {
 	require.True(t, utf8.ValidString(decoded.Error))
 	require.Greater(t, len(decoded.Error), maxErrorText-utf8.UTFMax)
 }
+
+func TestParseURI(t *testing.T) {
+	object := sampleObject()
+	bucket, key, isURI := ParseURI(object.URI())
+	require.Equal(t, []any{object.Bucket, object.Key, true}, []any{bucket, key, isURI})
+	for text, want := range map[string][]any{
+		"s3://bucket/a/b:c.log": {"bucket", "a/b:c.log", true}, "s3://bucket//": {"bucket", "/", true},
+		"s3://": {"", "", true}, "s3://bucket": {"", "", true}, "s3://bucket/": {"", "", true}, "s3:///key": {"", "", true},
+		"": {"", "", false}, "bucket/key": {"", "", false}, "S3://bucket/key": {"", "", false}, "https://bucket/key": {"", "", false},
+	} {
+		bucket, key, isURI := ParseURI(text)
+		require.Equal(t, want, []any{bucket, key, isURI}, text)
+	}
+}

@@ -142,8 +142,8 @@ func (r *Reader) Announced(ctx context.Context, ids map[string]bool) (map[string
 // ObjectIDs are those of the objects that were announced with a URI, or parts of
 // one: each content that it had is an object of its own.
 func (r *Reader) ObjectIDs(ctx context.Context, uri string) (map[string]bool, error) {
-	bucket, key, _ := strings.Cut(strings.TrimPrefix(uri, "s3://"), "/")
-	if !strings.HasPrefix(uri, "s3://") || bucket == "" || key == "" {
+	bucket, key, _ := topics.ParseURI(uri)
+	if key == "" {
 		return nil, fmt.Errorf("%q is neither an object's id nor a URI like s3://bucket/key", uri)
 	}
 	ids := make(map[string]bool)

@@ -66,16 +66,15 @@ func (r *replay) newFilter(ctx context.Context) (filter, error) {
 	if r.Object == "" {
 		return f, nil
 	}
-	address, isAddress := strings.CutPrefix(r.Object, "s3://")
-	if !isAddress {
+	bucket, key, isURI := topics.ParseURI(r.Object)
+	if !isURI {
 		if !identity.IsObjectID(r.Object) {
 			return f, refuse("--object %s is neither an S3 address nor an object id", r.Object)
 		}
 		f.objects = map[string]bool{r.Object: true}
 		return f, nil
 	}
-	bucket, key, _ := strings.Cut(address, "/")
-	if bucket == "" || key == "" {
+	if key == "" {
 		return f, refuse("--object %s names no object", r.Object)
 	}
 	alias, err := objectstore.Alias(r.Config.S3)

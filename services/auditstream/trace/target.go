@@ -7,6 +7,7 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/identity"
 	"github.com/auditstream/auditstream/pkg/objectstore"
+	"github.com/auditstream/auditstream/topics"
 )
 
 // target is what was asked for, as far as its form tells.
@@ -25,9 +26,8 @@ var ErrNoTarget = errors.New("nothing to look for: give a row id, an object id, 
 
 // parse takes a row id, an object id, s3://bucket/key[:LINE], or an audit id.
 func parse(asked string) (target, error) {
-	if rest, isURI := strings.CutPrefix(asked, "s3://"); isURI {
-		bucket, key, _ := strings.Cut(rest, "/")
-		if bucket == "" || key == "" {
+	if bucket, key, isURI := topics.ParseURI(asked); isURI {
+		if key == "" {
 			return target{}, ErrNoTarget
 		}
 		return target{bucket: bucket, key: key, event: -1}, nil

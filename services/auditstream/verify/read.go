@@ -209,7 +209,7 @@ func (t *tables) known(ctx context.Context, objects []string, yield func(object 
 // they were received.
 func (t *tables) find(ctx context.Context, object string) (w where, err error) {
 	condition, arguments := "object = ?", []any{object}
-	if bucket, key, found := strings.Cut(strings.TrimPrefix(object, "s3://"), "/"); found && strings.HasPrefix(object, "s3://") {
+	if bucket, key, isURI := topics.ParseURI(object); isURI {
 		condition, arguments = "bucket = ? AND key = ?", []any{bucket, key}
 	}
 	query := "SELECT object, toUInt32(min(receivedAt)), toUInt32(max(receivedAt)) FROM " + t.ledger + " WHERE kind = 'object' AND " + condition + " GROUP BY object"
