@@ -49,13 +49,19 @@ func Load(path string, environ []string, commands ...Command) (Config, error) {
 
 // derive fills in what follows from other keys and the machine.
 func (cfg *Config) derive(pathStyleGiven bool) {
-	if cfg.Kafka.Instance == "" {
-		// Without a host name the key stays empty, which validation refuses.
-		cfg.Kafka.Instance, _ = os.Hostname()
-	}
+	// Without a host name the key stays empty, which validation refuses.
+	cfg.Kafka.Instance, _ = cfg.Kafka.InstanceName()
 	if cfg.S3.Endpoint != "" && !pathStyleGiven {
 		cfg.S3.PathStyle = true // what stores other than AWS serve without DNS for each bucket
 	}
+}
+
+// InstanceName is Instance, or the host's name where that is not set.
+func (k *Kafka) InstanceName() (string, error) {
+	if k.Instance != "" {
+		return k.Instance, nil
+	}
+	return os.Hostname()
 }
 
 // yamlParser refuses what a plain read would pass over: a second document.

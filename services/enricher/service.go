@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,12 +58,9 @@ func New(opts Options) (*Enricher, error) {
 	if opts.LineLimit <= 0 {
 		return nil, errors.New("enricher: topics.lineLimit must be positive")
 	}
-	instance := opts.Kafka.Instance
-	if instance == "" {
-		var err error
-		if instance, err = os.Hostname(); err != nil {
-			return nil, fmt.Errorf("enricher: kafka.instance is not set, and the host has no name: %w", err)
-		}
+	instance, err := opts.Kafka.InstanceName()
+	if err != nil {
+		return nil, fmt.Errorf("enricher: kafka.instance is not set, and the host has no name: %w", err)
 	}
 	concurrency := opts.Enricher.Concurrency
 	if concurrency <= 0 {

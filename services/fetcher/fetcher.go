@@ -14,7 +14,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -93,14 +92,10 @@ func New(ctx context.Context, opts Options) (*Fetcher, error) {
 		opts.Group = opts.Kafka.Group + "-fetcher"
 	}
 	if opts.Instance == "" {
-		opts.Instance = opts.Kafka.Instance
-	}
-	if opts.Instance == "" {
-		host, err := os.Hostname()
-		if err != nil {
+		var err error
+		if opts.Instance, err = opts.Kafka.InstanceName(); err != nil {
 			return nil, fmt.Errorf("fetcher: kafka.instance is not set and there is no host name: %w", err)
 		}
-		opts.Instance = host
 	}
 	f := &Fetcher{opts: opts, names: topics.NewNames(opts.Topics.Prefix)}
 	f.log = &objectlog.Reader{
