@@ -107,6 +107,20 @@ func Options(cfg config.Kafka, log *slog.Logger, registry prometheus.Registerer)
 	return opts, nil
 }
 
+// Connect makes a client that needs no options of its own, and gives those that
+// every client shares, for further ones. It talks to no broker.
+func Connect(cfg config.Kafka, log *slog.Logger) (*kgo.Client, []kgo.Opt, error) {
+	options, err := Options(cfg, log, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := kgo.NewClient(options...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("connect to Kafka: %w", err)
+	}
+	return client, options, nil
+}
+
 // RecordSizes lets records as large as the topics accept for lines of up to
 // lineLimit bytes be produced, and batches be as large but no larger.
 func RecordSizes(names topics.Names, lineLimit int64) []kgo.Opt {

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditstream/auditstream/pkg/clickhouse"
 	"github.com/auditstream/auditstream/pkg/config"
@@ -34,13 +33,9 @@ func ApplyTopics(ctx context.Context, cfg config.Config, log *slog.Logger) error
 // PlanTopics compares the cluster's topics with the configuration. The plan
 // lives until its client is closed.
 func PlanTopics(ctx context.Context, cfg config.Config, log *slog.Logger) (*topics.Plan, func(), error) {
-	options, err := kafka.Options(cfg.Kafka, log, nil)
+	client, _, err := kafka.Connect(cfg.Kafka, log)
 	if err != nil {
 		return nil, nil, err
-	}
-	client, err := kgo.NewClient(options...)
-	if err != nil {
-		return nil, nil, fmt.Errorf("connect to Kafka: %w", err)
 	}
 	plan, err := topics.NewPlan(ctx, kadm.NewClient(client), cfg.Topics.Settings())
 	if err != nil {

@@ -76,13 +76,9 @@ func NewSampler(opts Options) (*Sampler, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	options, err := kafka.Options(opts.Kafka, opts.Log, nil)
+	client, options, err := kafka.Connect(opts.Kafka, opts.Log)
 	if err != nil {
 		return nil, err
-	}
-	client, err := kgo.NewClient(options...)
-	if err != nil {
-		return nil, fmt.Errorf("connect to Kafka: %w", err)
 	}
 	s := &Sampler{opts: opts, client: client, admin: kadm.NewClient(client), ages: &ages{options: options}}
 	if s.deadLetters, err = newDeadLetters(options, opts.Topics.DeadLetter, opts.Window); err != nil {

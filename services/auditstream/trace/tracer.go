@@ -67,13 +67,9 @@ func New(opts Options) (*Tracer, error) {
 	if opts.Progress == nil {
 		opts.Progress = func(string, int64, int64) {}
 	}
-	options, err := kafka.Options(opts.Kafka, opts.Log, nil)
+	client, options, err := kafka.Connect(opts.Kafka, opts.Log)
 	if err != nil {
 		return nil, err
-	}
-	client, err := kgo.NewClient(options...)
-	if err != nil {
-		return nil, fmt.Errorf("connect to Kafka: %w", err)
 	}
 	return &Tracer{
 		opts: opts, names: opts.Topics.Names(), options: options, client: client, admin: kadm.NewClient(client),
