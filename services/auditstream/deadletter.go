@@ -100,6 +100,19 @@ func (a *application) letterReader(cfg config.Config) deadletter.Reader {
 	}
 }
 
+// chosenLetters loads what the command needs, and reads what of the dead letters
+// the flags choose.
+func (a *application) chosenLetters(
+	ctx context.Context, command config.Command, choice *letterFlags,
+) (cfg config.Config, reader deadletter.Reader, filter deadletter.Filter, err error) {
+	if cfg, err = a.loadHere(command); err != nil {
+		return cfg, reader, filter, err
+	}
+	reader = a.letterReader(cfg)
+	filter, err = choice.filter(ctx, reader)
+	return cfg, reader, filter, err
+}
+
 const timeNotes = `Times are like 2026-01-31 or 2026-01-31T12:00:00Z, or ages like 36h or 30d.`
 
 func (a *application) deadLetterListCommand() *cobra.Command {
@@ -118,12 +131,7 @@ aside, and what it was. What was put back already is left out. Changes nothing.
     auditstream deadletter list --object s3://audit-logs/production/a.gz --json`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			cfg, err := a.loadHere(config.CommandTopics)
-			if err != nil {
-				return err
-			}
-			reader := a.letterReader(cfg)
-			filter, err := choice.filter(command.Context(), reader)
+			_, reader, filter, err := a.chosenLetters(command.Context(), config.CommandTopics, &choice)
 			if err != nil {
 				return err
 			}
@@ -279,12 +287,7 @@ every enricher is of this version. Exit code: 1 when something was refused.
 				}
 				positions = append(positions, position)
 			}
-			cfg, err := a.loadHere(config.CommandEnricher)
-			if err != nil {
-				return err
-			}
-			reader := a.letterReader(cfg)
-			filter, err := choice.filter(command.Context(), reader)
+			cfg, reader, filter, err := a.chosenLetters(command.Context(), config.CommandEnricher, &choice)
 			if err != nil {
 				return err
 			}
