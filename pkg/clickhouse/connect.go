@@ -41,6 +41,31 @@ func Connect(cfg config.ClickHouse, log *slog.Logger) (driver.Conn, error) {
 	return connection, nil
 }
 
+// Shards are connections to all shards, in their order.
+type Shards []driver.Conn
+
+// ConnectShards is Connect for each shard.
+func ConnectShards(cfg config.ClickHouse, log *slog.Logger) (Shards, error) {
+	var shards Shards
+	for _, shard := range cfg.PerShard() {
+		connection, err := Connect(shard, log)
+		if err != nil {
+			return nil, errors.Join(err, shards.Close())
+		}
+		shards = append(shards, connection)
+	}
+	return shards, nil
+}
+
+// Close ends all connections.
+func (s Shards) Close() error {
+	var problems []error
+	for _, connection := range s {
+		problems = append(problems, connection.Close())
+	}
+	return errors.Join(problems...)
+}
+
 // Options are clickhouse-go's options for cfg. Every problem is reported at once.
 func Options(cfg config.ClickHouse, log *slog.Logger) (*clickhouse.Options, error) {
 	var problems []error

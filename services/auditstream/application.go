@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -78,6 +79,16 @@ func (a *application) execute(ctx context.Context, arguments []string) int {
 // complain writes to standard error, beyond which there is no one to tell.
 func (a *application) complain(format string, args ...any) {
 	_, _ = fmt.Fprintf(a.stderr, format, args...)
+}
+
+// print writes a report to standard output, for people or as JSON.
+func (a *application) print(report interface{ Text(to io.Writer) error }, asJSON bool) error {
+	if !asJSON {
+		return report.Text(a.stdout)
+	}
+	encoder := json.NewEncoder(a.stdout)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(report)
 }
 
 func (a *application) rootCommand(begun *bool) *cobra.Command {

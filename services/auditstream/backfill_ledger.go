@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-
 	"github.com/auditstream/auditstream/pkg/clickhouse"
 	"github.com/auditstream/auditstream/pkg/config"
 )
@@ -19,29 +17,19 @@ type objectsLedger struct {
 	source string
 	log    *slog.Logger
 	shards []config.ClickHouse
-	conns  []driver.Conn
+	conns  clickhouse.Shards
 	absent sync.Once
 }
 
 func openLedger(cfg config.ClickHouse, source string, log *slog.Logger) (*objectsLedger, error) {
-	l := &objectsLedger{source: source, log: log, shards: cfg.PerShard()}
-	for _, shard := range l.shards {
-		conn, err := clickhouse.Connect(shard, log)
-		if err != nil {
-			return nil, errors.Join(err, l.close())
-		}
-		l.conns = append(l.conns, conn)
+	conns, err := clickhouse.ConnectShards(cfg, log)
+	if err != nil {
+		return nil, err
 	}
-	return l, nil
+	return &objectsLedger{source: source, log: log, shards: cfg.PerShard(), conns: conns}, nil
 }
 
-func (l *objectsLedger) close() error {
-	var problems []error
-	for _, conn := range l.conns {
-		problems = append(problems, conn.Close())
-	}
-	return errors.Join(problems...)
-}
+func (l *objectsLedger) close() error { return l.conns.Close() }
 
 // Complete is every shard's answer. A shard without a ledger knows of none.
 func (l *objectsLedger) Complete(ctx context.Context, ids []string, since, until time.Time) ([]string, error) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -66,14 +65,12 @@ the pipeline that 'auditstream up' runs here.
 func (a *application) trace(ctx context.Context, cfg config.Config, asked string, since time.Time, asJSON bool) (err error) {
 	log := telemetry.NewLogger(a.stderr, cfg.Log)
 	opts := trace.Options{Kafka: cfg.Kafka, Topics: cfg.Topics, Since: since, Log: log, Progress: a.scanProgress()}
-	for _, shard := range cfg.ClickHouse.PerShard() {
-		connection, failed := clickhouse.Connect(shard, log)
-		if failed != nil {
-			return failed
-		}
-		defer func() { err = errors.Join(err, connection.Close()) }()
-		opts.Shards = append(opts.Shards, connection)
+	shards, err := clickhouse.ConnectShards(cfg.ClickHouse, log)
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, shards.Close()) }()
+	opts.Shards = shards
 	database, table := clickhouse.TableName(cfg.ClickHouse)
 	opts.Table = clickhouse.Quote(database) + "." + clickhouse.Quote(table)
 	database, table = clickhouse.ObjectsName(cfg.ClickHouse)
@@ -92,13 +89,8 @@ func (a *application) trace(ctx context.Context, cfg config.Config, asked string
 		return usageProblem("trace", err.Error())
 	case err != nil:
 		return err
-	case asJSON:
-		encoder := json.NewEncoder(a.stdout)
-		encoder.SetIndent("", "  ")
-		err = encoder.Encode(report)
-	default:
-		err = report.Text(a.stdout)
 	}
+	err = a.print(report, asJSON)
 	if err == nil && !report.Found() {
 		return errSilent
 	}

@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/spf13/cobra"
 
 	"github.com/auditstream/auditstream/pkg/clickhouse"
@@ -78,15 +76,12 @@ pipeline that 'auditstream up' runs here.
 func (a *application) verify(ctx context.Context, cfg config.Config, opts verify.Options, bucket, asJSON bool) (err error) {
 	log := telemetry.NewLogger(a.stderr, cfg.Log)
 	opts.ClickHouse, opts.Log = cfg.ClickHouse, log
-	closing := func(connection driver.Conn) { err = errors.Join(err, connection.Close()) }
-	for _, shard := range cfg.ClickHouse.PerShard() {
-		connection, err := clickhouse.Connect(shard, log)
-		if err != nil {
-			return err
-		}
-		defer closing(connection)
-		opts.Shards = append(opts.Shards, connection)
+	shards, err := clickhouse.ConnectShards(cfg.ClickHouse, log)
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, shards.Close()) }()
+	opts.Shards = shards
 	flight, err := verify.OpenTopics(cfg, log)
 	if err != nil {
 		return err
@@ -106,13 +101,7 @@ func (a *application) verify(ctx context.Context, cfg config.Config, opts verify
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		encoder := json.NewEncoder(a.stdout)
-		encoder.SetIndent("", "  ")
-		err = encoder.Encode(report)
-	} else {
-		err = report.Text(a.stdout)
-	}
+	err = a.print(report, asJSON)
 	if err == nil && !report.Complete() {
 		err = errSilent
 	}
