@@ -91,7 +91,7 @@ func (w *wrapper) member(s *scanner, key string, configured []string) bool {
 	case "kubernetes":
 		w.takeKubernetes(s)
 	case "docker":
-		w.takeDocker(s)
+		takeText(s, "container_id", &w.dockerID)
 	case "log":
 		w.embedded[inLog].take(s)
 	case "log_processed":
@@ -122,7 +122,7 @@ func (w *wrapper) member(s *scanner, key string, configured []string) bool {
 	case "resourceId":
 		w.cluster = clusterOfResource(s.text(), w.cluster)
 	case "openshift":
-		w.takeOpenShift(s)
+		takeText(s, "cluster_id", &w.cluster)
 	case "k8s_audit_level", "openshift_audit_level":
 		w.level = s.text()
 	case "_p", "logtag":
@@ -265,28 +265,15 @@ func (w *wrapper) takeFlat(s *scanner, key string) {
 	}
 }
 
-func (w *wrapper) takeDocker(s *scanner) {
+// takeText takes what stands under a key of an object.
+func takeText(s *scanner, key string, value *string) {
 	if s.peek() != '{' {
 		s.skip()
 		return
 	}
 	for more := s.enter('}'); more; more = s.next('}') {
-		if s.key() == "container_id" {
-			w.dockerID = s.text()
-			continue
-		}
-		s.skip()
-	}
-}
-
-func (w *wrapper) takeOpenShift(s *scanner) {
-	if s.peek() != '{' {
-		s.skip()
-		return
-	}
-	for more := s.enter('}'); more; more = s.next('}') {
-		if s.key() == "cluster_id" {
-			w.cluster = s.text()
+		if s.key() == key {
+			*value = s.text()
 			continue
 		}
 		s.skip()
