@@ -14,6 +14,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/telemetry"
 )
 
 // The defaults of what the configuration leaves out.
@@ -111,7 +112,7 @@ func Options(cfg config.ClickHouse, log *slog.Logger) (*clickhouse.Options, erro
 	options.ClientInfo.Products = append(options.ClientInfo.Products,
 		struct{ Name, Version string }{Name: "auditstream", Version: "1"})
 	if log != nil {
-		options.Logger = slog.New(quietHandler{log.Handler()})
+		options.Logger = telemetry.Quiet(log, slog.LevelDebug)
 	}
 	return options, nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/failpoint"
+	"github.com/auditstream/auditstream/pkg/telemetry"
 	"github.com/auditstream/auditstream/topics"
 )
 
@@ -60,7 +61,8 @@ func Options(cfg config.Kafka, log *slog.Logger, registry prometheus.Registerer)
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ClientID(clientID),
-		kgo.WithLogger(kslog.New(quiet(log).With("component", "kafka"))),
+		// It says at info what it does for every transaction.
+		kgo.WithLogger(kslog.New(telemetry.Quiet(log, slog.LevelInfo).With("component", "kafka"))),
 
 		// Durability: every in-sync replica has a record before it counts, and the
 		// broker drops what a retry sends twice (idempotence is franz-go's default).
