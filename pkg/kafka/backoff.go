@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
+
+	"github.com/auditstream/auditstream/pkg/delay"
 )
 
 const (
@@ -22,10 +24,5 @@ func (b *backoff) reset() { b.next = firstBackoff }
 func (b *backoff) wait(ctx context.Context) {
 	pause := b.next/2 + rand.N(b.next) //nolint:gosec // not a secret
 	b.next = min(2*b.next, lastBackoff)
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
+	delay.For(ctx, pause)
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/auditstream/auditstream/pkg/delay"
 )
 
 const (
@@ -128,12 +130,7 @@ func (h *health) watch(ctx context.Context, client *kgo.Client, topics []string)
 			return
 		}
 		h.setPing(err)
-		timer := time.NewTimer(pingInterval)
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
+		delay.For(ctx, pingInterval)
 	}
 }
 

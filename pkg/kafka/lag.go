@@ -11,6 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/auditstream/auditstream/pkg/delay"
 )
 
 // Lag is how far a group is behind in one partition, in offsets. Aborted
@@ -98,11 +100,6 @@ func WatchLag(ctx context.Context, client *kgo.Client, group string, gauge *prom
 				gauge.WithLabelValues(lag.Topic, partition, "high-watermark").Set(float64(lag.HighWatermark))
 			}
 		}
-		timer := time.NewTimer(lagInterval)
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
+		delay.For(ctx, lagInterval)
 	}
 }

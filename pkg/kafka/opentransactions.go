@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/auditstream/auditstream/pkg/delay"
 )
 
 // OpenTransaction is one that holds up readers of committed records.
@@ -78,11 +80,6 @@ func watchOpenTransactions(ctx context.Context, client *kgo.Client, group string
 			}
 		}
 		gauge.Set(age)
-		timer := time.NewTimer(lagInterval)
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
+		delay.For(ctx, lagInterval)
 	}
 }

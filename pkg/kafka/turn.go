@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/pkg/failpoint"
 )
 
@@ -293,12 +294,7 @@ func (s *session) fetchErrors(ctx context.Context, fetches kgo.Fetches) error {
 		}
 	})
 	if pause && ended == nil {
-		timer := time.NewTimer(errorPause)
-		defer timer.Stop()
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
+		delay.For(ctx, errorPause)
 	}
 	return ended
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/auditstream/auditstream/pkg/delay"
 )
 
 const (
@@ -191,10 +193,8 @@ func (b *Body) resume(try int, cause error) (again, final error) {
 	b.store.log.Debug("reading goes on after a break", "object", b.ref.String(), "byte", b.offset, "cause", cause)
 	if try > 0 {
 		wait := min(resumeBackoff<<try, resumeBackoffMost)
-		select {
-		case <-b.ctx.Done():
+		if !delay.For(b.ctx, wait/2+rand.N(wait/2)) {
 			return nil, wrap(context.Cause(b.ctx))
-		case <-time.After(wait/2 + rand.N(wait/2)):
 		}
 	}
 	err := b.request()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/services/auditstream/digits"
 	"github.com/auditstream/auditstream/topics"
 )
@@ -79,10 +80,8 @@ func (d *demo) settledDeadLetters(ctx context.Context) ([]topics.DeadLetterRecor
 		if err != nil || complete {
 			return slices.Clone(letters), err
 		}
-		select {
-		case <-ctx.Done():
+		if !delay.For(ctx, 50*time.Millisecond) {
 			return nil, fmt.Errorf("read the dead letters: %w", ctx.Err())
-		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }

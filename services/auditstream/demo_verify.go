@@ -11,6 +11,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/auditstream/auditstream/pkg/clickhouse"
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/services/auditstream/verify"
 )
 
@@ -39,11 +40,7 @@ func (d *demo) verify(ctx context.Context) (complete bool, err error) {
 		if !behind && len(report.UnderWay) == 0 || time.Now().After(deadline) {
 			break
 		}
-		timer := time.NewTimer(500 * time.Millisecond)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !delay.For(ctx, 500*time.Millisecond) {
 			return false, ctx.Err()
 		}
 	}

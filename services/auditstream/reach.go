@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/auditstream/auditstream/pkg/delay"
 )
 
 // reachPause is between two tries to reach a server.
@@ -23,11 +25,7 @@ func (a *application) untilReached(ctx context.Context, server string, try func(
 		if !told {
 			a.complain("auditstream: %s can't be reached yet, waiting: %s\n", server, err)
 		}
-		timer := time.NewTimer(reachPause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !delay.For(ctx, reachPause) {
 			return fmt.Errorf("%w: %w", err, ctx.Err())
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/pkg/kafka"
 )
 
@@ -93,12 +94,7 @@ func (s *Service) poll(ctx context.Context) error {
 			return err
 		}
 		if pause {
-			timer := time.NewTimer(errorPause)
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				timer.Stop()
-			}
+			delay.For(ctx, errorPause)
 		}
 	}
 	return nil

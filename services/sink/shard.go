@@ -13,6 +13,7 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/clickhouse"
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/delay"
 )
 
 // firstTries is how long a shard that neither answers nor refuses holds up the
@@ -143,11 +144,7 @@ func (s *Service) prepare(ctx context.Context, shard *shard, tell func(attempt))
 		if err == nil {
 			return
 		}
-		timer := time.NewTimer(spacing.NextBackOff())
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !delay.For(ctx, spacing.NextBackOff()) {
 			return
 		}
 	}

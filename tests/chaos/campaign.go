@@ -23,6 +23,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/pkg/embedded"
 )
 
@@ -317,8 +318,8 @@ func (c *campaign) run(ctx context.Context) (*outcome, error) {
 	background.Go(func() { c.tell(watching) })
 	if c.least > 0 {
 		background.Go(func() {
-			for sleep(faulty, c.least); faulty.Err() == nil && len(c.ledger.missing()) > 0; {
-				sleep(faulty, time.Second)
+			for delay.For(faulty, c.least); faulty.Err() == nil && len(c.ledger.missing()) > 0; {
+				delay.For(faulty, time.Second)
 			}
 			calm()
 		})
@@ -345,7 +346,7 @@ func (c *campaign) run(ctx context.Context) (*outcome, error) {
 
 // tell says every so often how it goes.
 func (c *campaign) tell(ctx context.Context) {
-	for turn := 1; sleep(ctx, time.Second); turn++ {
+	for turn := 1; delay.For(ctx, time.Second); turn++ {
 		c.countRows(ctx)
 		if turn%15 == 0 {
 			fmt.Fprintf(c.out, "%4.0f s  %8d lines put  %8d rows  %4d faults  %3d kills\n", time.Since(c.started).Seconds(),

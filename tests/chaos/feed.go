@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/klauspost/compress/gzip"
 
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/pkg/identity"
 )
 
@@ -66,7 +67,7 @@ func (f *feeder) run(ctx context.Context) error {
 		}
 		for ctx.Err() == nil && (f.expectedRows.Load()-f.rows() > int64(f.ahead) ||
 			float64(f.lines.Load()) > float64(f.rate)*time.Since(started).Seconds()) {
-			sleep(ctx, 50*time.Millisecond)
+			delay.For(ctx, 50*time.Millisecond)
 		}
 	}
 	return nil
@@ -217,16 +218,4 @@ func writeEvent(text *bytes.Buffer, pad string, number, line int) {
 		fmt.Fprintf(text, `,"annotations":{"chaos/padding":"%s"}`, pad)
 	}
 	text.WriteByte('}')
-}
-
-// sleep waits, shorter when ctx ends.
-func sleep(ctx context.Context, wait time.Duration) bool {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/auditstream/auditstream/pkg/delay"
 )
 
 // fault is one kind of fault. run does it, undoes it, and reports whether it
@@ -48,7 +50,7 @@ func (c *campaign) lanes() []*lane {
 }
 
 func (l *lane) run(ctx context.Context) {
-	if !sleep(ctx, 3*time.Second) { // the stages come up, lines begin to flow
+	if !delay.For(ctx, 3*time.Second) { // the stages come up, lines begin to flow
 		return
 	}
 	for {
@@ -58,7 +60,7 @@ func (l *lane) run(ctx context.Context) {
 		tried := map[string]int{}
 		for n := 0; n < len(turn); n++ {
 			f := turn[n]
-			if !sleep(ctx, between(l.rng, l.pauses[0], l.pauses[1])) {
+			if !delay.For(ctx, between(l.rng, l.pauses[0], l.pauses[1])) {
 				return
 			}
 			began := time.Now()

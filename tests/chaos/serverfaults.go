@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"syscall"
 	"time"
+
+	"github.com/auditstream/auditstream/pkg/delay"
 )
 
 var everyStage = stages
@@ -24,7 +26,7 @@ func (c *campaign) kafkaLane() *lane {
 			c.problem("stop the broker: %v", err)
 			return false
 		}
-		sleep(ctx, between(rng, 2*time.Second, 6*time.Second))
+		delay.For(ctx, between(rng, 2*time.Second, 6*time.Second))
 		return c.broker.signal(syscall.SIGCONT) == nil
 	}}
 	l.first = append(network, end)
@@ -43,7 +45,7 @@ func (c *campaign) endBroker(ctx context.Context, rng *rand.Rand) bool {
 	if c.broker.hard() {
 		c.ledger.kill()
 	}
-	sleep(ctx, between(rng, 0, 3*time.Second))
+	delay.For(ctx, between(rng, 0, 3*time.Second))
 	starting, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 	defer cancel()
 	if err := c.broker.restart(starting); err != nil {
@@ -63,20 +65,20 @@ func (c *campaign) networkFaults(server string, p *proxy, rng *rand.Rand, affect
 			p.refuse(true)
 			defer p.refuse(false)
 			cut := p.cut(rng, 1)
-			sleep(ctx, between(rng, time.Second, 5*time.Second))
+			delay.For(ctx, between(rng, time.Second, 5*time.Second))
 			return cut > 0
 		}},
 		{kind: server + " slow", must: true, affects: affects, run: func(ctx context.Context) bool {
 			slowed := p.slow(between(rng, 5*time.Millisecond, 150*time.Millisecond))
 			defer p.slow(0)
-			sleep(ctx, between(rng, 2*time.Second, 5*time.Second))
+			delay.For(ctx, between(rng, 2*time.Second, 5*time.Second))
 			return slowed > 0
 		}},
 		{kind: server + " replies lost", must: true, affects: affects, run: func(ctx context.Context) bool {
 			lost := 0
 			for tries := 0; tries < 4 && lost == 0; tries++ {
 				deaf := p.deafen(rng, 0.3+0.7*rng.Float64())
-				rested := sleep(ctx, between(rng, 500*time.Millisecond, 5*time.Second))
+				rested := delay.For(ctx, between(rng, 500*time.Millisecond, 5*time.Second))
 				if lost = lostReplies(deaf); !rested {
 					break
 				}
@@ -97,8 +99,8 @@ func (c *campaign) s3Lane() *lane {
 			before := c.s3Proxy.fired[fault3].Load()
 			c.s3Proxy.set(fault3, 0.3+0.6*rng.Float64())
 			defer c.s3Proxy.set(s3Well, 0)
-			sleep(ctx, between(rng, 3*time.Second, 7*time.Second))
-			for n := 0; c.s3Proxy.fired[fault3].Load() == before && n < 20 && sleep(ctx, 500*time.Millisecond); n++ {
+			delay.For(ctx, between(rng, 3*time.Second, 7*time.Second))
+			for n := 0; c.s3Proxy.fired[fault3].Load() == before && n < 20 && delay.For(ctx, 500*time.Millisecond); n++ {
 				continue
 			}
 			return c.s3Proxy.fired[fault3].Load() > before
@@ -122,7 +124,7 @@ func (c *campaign) tableLane() *lane {
 		}
 		defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
 		// Longer than an insert is waited for: it lands when nobody waits any more.
-		return sleep(ctx, insertTimeout+between(rng, 500*time.Millisecond, 3*time.Second))
+		return delay.For(ctx, insertTimeout+between(rng, 500*time.Millisecond, 3*time.Second))
 	}}
 	network := c.networkFaults("clickhouse", c.tableProxy, rng, sink)
 	refusals := c.refusals(rng)
@@ -200,7 +202,7 @@ func (c *campaign) refuse(ctx context.Context, rng *rand.Rand, r refusal) bool {
 	}
 	fired := false
 	limit := time.Now().Add(hold + 10*time.Second)
-	for until := time.Now().Add(hold); (time.Now().Before(until) || !fired && time.Now().Before(limit)) && sleep(ctx, 200*time.Millisecond); {
+	for until := time.Now().Add(hold); (time.Now().Before(until) || !fired && time.Now().Before(limit)) && delay.For(ctx, 200*time.Millisecond); {
 		if r.code == 0 {
 			fired = fired || c.slowest(ctx) > insertTimeout.Seconds()
 		} else {
@@ -225,7 +227,7 @@ func (c *campaign) alter(ctx context.Context, statement string) bool {
 			return true
 		}
 		c.note(fmt.Sprintf("%s: %v", statement, err))
-		if !sleep(ctx, 300*time.Millisecond) {
+		if !delay.For(ctx, 300*time.Millisecond) {
 			return false
 		}
 	}

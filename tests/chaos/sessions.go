@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/auditstream/auditstream/pkg/delay"
 )
 
 // sessions does what kfake forgets: a member that was gone when the answer to
@@ -28,7 +30,7 @@ func newSessions(c *campaign) *sessions {
 func (c *campaign) remember(p *stageProcess) { c.processes.Store(p.client, p) }
 
 func (s *sessions) run(ctx context.Context) {
-	for sleep(ctx, time.Second) {
+	for delay.For(ctx, time.Second) {
 		for _, stage := range stages {
 			s.look(ctx, s.c.group+"-"+stage)
 		}

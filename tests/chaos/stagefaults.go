@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/pkg/failpoint"
 )
 
@@ -106,7 +107,7 @@ func (s *stageFaults) end(i *instance, p *stageProcess) bool {
 func (s *stageFaults) kill(ctx context.Context) bool {
 	i := s.pick()
 	killed := s.end(i, i.current())
-	sleep(ctx, between(s.rng, 0, 2*time.Second))
+	delay.For(ctx, between(s.rng, 0, 2*time.Second))
 	return s.startOver(i, nil) && killed
 }
 
@@ -173,7 +174,7 @@ func (s *stageFaults) members(ctx context.Context, p *stageProcess) map[string]b
 func (s *stageFaults) awaitEviction(ctx context.Context, p *stageProcess, members map[string]bool) bool {
 	limit, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	for sleep(limit, 300*time.Millisecond) {
+	for delay.For(limit, 300*time.Millisecond) {
 		now := s.members(limit, p)
 		if now == nil {
 			continue
@@ -197,7 +198,7 @@ func (s *stageFaults) haunt(ctx context.Context, p *stageProcess, members map[st
 	}
 	evicted := s.awaitEviction(ctx, p, members)
 	// The new owners have their time with what it left.
-	sleep(ctx, between(s.rng, 200*time.Millisecond, 3*time.Second))
+	delay.For(ctx, between(s.rng, 200*time.Millisecond, 3*time.Second))
 	return evicted
 }
 
@@ -207,7 +208,7 @@ func (s *stageFaults) zombie(ctx context.Context) bool {
 	limit, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	members := s.members(ctx, p)
-	for len(members) == 0 && sleep(limit, 300*time.Millisecond) {
+	for len(members) == 0 && delay.For(limit, 300*time.Millisecond) {
 		members = s.members(ctx, p)
 	}
 	_ = syscall.Kill(p.pid, syscall.SIGSTOP)
@@ -224,7 +225,7 @@ func (s *stageFaults) zombieAt(ctx context.Context, point string) bool {
 	limit, cancel := context.WithTimeout(ctx, reachWithin)
 	defer cancel()
 	for !p.reached() || !stopped(p.pid) {
-		if !p.alive() || !sleep(limit, 50*time.Millisecond) {
+		if !p.alive() || !delay.For(limit, 50*time.Millisecond) {
 			s.end(i, p)
 			s.startOver(i, nil)
 			return false
@@ -244,7 +245,7 @@ func (s *stageFaults) replaced(ctx context.Context) bool {
 		return false
 	}
 	woken := s.haunt(ctx, p, members)
-	sleep(ctx, between(s.rng, 300*time.Millisecond, 3*time.Second))
+	delay.For(ctx, between(s.rng, 300*time.Millisecond, 3*time.Second))
 	return s.end(i, p) && woken
 }
 
@@ -253,7 +254,7 @@ func (s *stageFaults) scaleUp(ctx context.Context) bool {
 	if !s.startOver(i, nil) {
 		return false
 	}
-	sleep(ctx, between(s.rng, 4*time.Second, 9*time.Second))
+	delay.For(ctx, between(s.rng, 4*time.Second, 9*time.Second))
 	s.terminate(i)
 	return true
 }
@@ -261,7 +262,7 @@ func (s *stageFaults) scaleUp(ctx context.Context) bool {
 func (s *stageFaults) scaleDown(ctx context.Context) bool {
 	i := s.pick()
 	s.terminate(i)
-	sleep(ctx, between(s.rng, time.Second, 5*time.Second))
+	delay.For(ctx, between(s.rng, time.Second, 5*time.Second))
 	return s.startOver(i, nil)
 }
 

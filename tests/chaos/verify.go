@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/pkg/identity"
 	"github.com/auditstream/auditstream/topics"
 )
@@ -29,7 +30,7 @@ func (c *campaign) settleDown(ctx context.Context) (*outcome, error) {
 	var found *outcome
 	for quiet := 0; ; {
 		before := c.rowsSeen.Load()
-		if !sleep(ctx, time.Second) {
+		if !delay.For(ctx, time.Second) {
 			return nil, ctx.Err()
 		}
 		rows := c.countRows(ctx)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/topics"
 )
 
@@ -61,7 +62,7 @@ func newWatch(c *campaign, admin *kadm.Client) *watch {
 }
 
 func (w *watch) run(ctx context.Context) {
-	for sleep(ctx, watchEvery) {
+	for delay.For(ctx, watchEvery) {
 		for stage, topic := range consumed {
 			w.look(ctx, stage, w.c.prefix+topic)
 		}

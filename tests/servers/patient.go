@@ -10,6 +10,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/pkg/embedded"
 )
 
@@ -57,11 +58,7 @@ func (c patientConn) untilBack(ctx context.Context, explained func(error) bool, 
 		if err == nil || !explained(err) || ctx.Err() != nil || time.Now().After(deadline) {
 			return err
 		}
-		timer := time.NewTimer(restartPause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !delay.For(ctx, restartPause) {
 			return err
 		}
 		if err := c.engine.WaitReady(ctx); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/audit"
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/pkg/kafka"
 	"github.com/auditstream/auditstream/services/fetcher/intake"
 	"github.com/auditstream/auditstream/topics"
@@ -162,10 +163,8 @@ func (r *retry) bounds(ctx context.Context) (kafka.Ranges, error) {
 		if time.Now().After(deadline) {
 			return nil, fmt.Errorf("a transaction in topic %s partition %d has been open for %s; try again when it is over", topic, open, settleTimeout)
 		}
-		select {
-		case <-ctx.Done():
+		if !delay.For(ctx, 200*time.Millisecond) {
 			return nil, ctx.Err()
-		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }

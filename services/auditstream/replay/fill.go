@@ -17,6 +17,7 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/clickhouse"
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/pkg/event"
 	"github.com/auditstream/auditstream/pkg/kafka"
 	"github.com/auditstream/auditstream/pkg/telemetry"
@@ -241,7 +242,7 @@ func (r *replay) sinkConfig(f *fill) config.Sink {
 // watch says how far it is, every few seconds.
 func (r *replay) watch(ctx context.Context, f *fill, group, topic string) {
 	begun, first := time.Now(), int64(-1)
-	for pause(ctx, progressInterval) == nil {
+	for delay.For(ctx, progressInterval) {
 		state, err := sink.ReadRun(ctx, r.client, group, topic)
 		if err != nil || state == nil {
 			continue // the sink says what is wrong with the brokers

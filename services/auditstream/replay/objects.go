@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/pkg/kafka"
 	"github.com/auditstream/auditstream/pkg/telemetry"
 	"github.com/auditstream/auditstream/services/auditstream/digits"
@@ -190,8 +191,8 @@ func (r *replay) awaitSplit(ctx context.Context, group string, ended chan error)
 				return err
 			default:
 			}
-			if err := pause(ctx, splitInterval/3); err != nil {
-				return nil //nolint:nilerr // told to end, which the caller sees
+			if !delay.For(ctx, splitInterval/3) {
+				return nil // told to end, which the caller sees
 			}
 		}
 		left, lines, err := r.leftToSplit(ctx, group, topic)
@@ -302,8 +303,8 @@ func (r *replay) wholeLines(ctx context.Context) (map[int32]sink.Range, error) {
 			r.say("waiting for the last transaction in %s to end", topic)
 			told = true
 		}
-		if err := pause(ctx, awaitInterval); err != nil {
-			return nil, err
+		if !delay.For(ctx, awaitInterval) {
+			return nil, ctx.Err()
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/auditstream/auditstream/pkg/clickhouse"
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/pkg/kafka"
 	"github.com/auditstream/auditstream/services/auditstream/digits"
 	"github.com/auditstream/auditstream/services/sink"
@@ -205,8 +206,8 @@ func (r *replay) awaitAlone(ctx context.Context) error {
 			r.say("waiting for the session of the last process to end")
 			told = true
 		}
-		if err := pause(ctx, 500*time.Millisecond); err != nil {
-			return err
+		if !delay.For(ctx, 500*time.Millisecond) {
+			return ctx.Err()
 		}
 	}
 }
@@ -275,15 +276,4 @@ func (r *replay) tellLedger(ctx context.Context) error {
 		return fmt.Errorf("tell the ledger: %w", err)
 	}
 	return nil
-}
-
-func pause(ctx context.Context, length time.Duration) error {
-	timer := time.NewTimer(length)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/auditstream/auditstream/pkg/audit"
 	"github.com/auditstream/auditstream/pkg/clickhouse"
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/pkg/kafka"
 	"github.com/auditstream/auditstream/services/fetcher/split"
 	"github.com/auditstream/auditstream/services/sink"
@@ -241,8 +242,8 @@ func (r *replay) awaitTable(ctx context.Context) error {
 		if !told {
 			r.say("waiting for ClickHouse: %v", err)
 		}
-		if err := pause(ctx, time.Second); err != nil {
-			return err
+		if !delay.For(ctx, time.Second) {
+			return ctx.Err()
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/auditstream/auditstream/pkg/clickhouse"
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/services/auditstream/digits"
 	"github.com/auditstream/auditstream/services/sink"
 )
@@ -197,8 +198,8 @@ func (r *replay) awaitHeld(ctx context.Context, hold string) error {
 				r.say("waiting for other replays to end: groups %v", others)
 			}
 		}
-		if err := pause(ctx, awaitInterval); err != nil {
-			return err
+		if !delay.For(ctx, awaitInterval) {
+			return ctx.Err()
 		}
 	}
 }

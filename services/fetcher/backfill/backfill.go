@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/pkg/identity"
 	"github.com/auditstream/auditstream/pkg/objectstore"
 	"github.com/auditstream/auditstream/services/fetcher/intake"
@@ -171,11 +172,7 @@ func (b *backfill) listPatiently(ctx context.Context, i int) error {
 		if tries == mostTries {
 			return err
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !delay.For(ctx, pause) {
 			return err
 		}
 		pause = min(2*pause, longestPause)

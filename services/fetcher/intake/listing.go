@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/pkg/objectstore"
 	"github.com/auditstream/auditstream/topics"
 )
@@ -99,7 +100,7 @@ func (l *Listing) Run(ctx context.Context) error {
 		if l.number, err = l.opts.Partitions(ctx); err == nil && l.number > 0 {
 			break
 		}
-		if !pause(ctx, backoff(try)) {
+		if !delay.For(ctx, backoff(try)) {
 			return nil
 		}
 	}
@@ -315,15 +316,4 @@ func (f *failures) wait() error {
 func backoff(try int) time.Duration {
 	wait := min(firstBackoff<<min(try, 10), longestBackoff)
 	return wait/2 + rand.N(wait/2) //nolint:gosec // not a secret
-}
-
-func pause(ctx context.Context, wait time.Duration) bool {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

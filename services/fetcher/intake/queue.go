@@ -16,6 +16,7 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/access"
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/delay"
 )
 
 const (
@@ -182,11 +183,11 @@ func (q *queue) receive(ctx context.Context) {
 		switch {
 		case err != nil:
 			q.opts.Logger.Debug("queue failed", "queue", q.name, "error", err)
-			pause(ctx, min(backoff(failed), longestQueueBackoff))
+			delay.For(ctx, min(backoff(failed), longestQueueBackoff))
 			failed++
 		case len(messages) == 0 && q.settings.WaitTime < pollPause:
 			failed = 0
-			pause(ctx, pollPause)
+			delay.For(ctx, pollPause)
 		default:
 			failed = 0
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/topics"
 )
 
@@ -119,19 +120,10 @@ func (s *Splitter) awaitOne(stopping context.Context, later []*piece, earliest t
 	}
 	switch {
 	case around:
-		wait(stopping, time.Until(earliest))
+		delay.For(stopping, time.Until(earliest))
 		s.busy = time.Now()
 	case !s.streams.isParked(): // else the next link of one is known to be behind them
-		wait(stopping, min(time.Until(earliest), time.Duration(len(later))*shortWait))
-	}
-}
-
-func wait(stopping context.Context, pause time.Duration) {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-stopping.Done():
-	case <-timer.C:
+		delay.For(stopping, min(time.Until(earliest), time.Duration(len(later))*shortWait))
 	}
 }
 
