@@ -243,7 +243,7 @@ func (b *backfill) announce(ctx context.Context, chosen []objectstore.Listed, to
 	if err != nil {
 		return err
 	}
-	under := &underWay{}
+	var underWay intake.UnderWay
 	for i := range chosen {
 		listed := &chosen[i]
 		if complete[b.id(listed)] {
@@ -255,13 +255,13 @@ func (b *backfill) announce(ctx context.Context, chosen []objectstore.Listed, to
 		if b.Announcer == nil {
 			continue
 		}
-		under.group.Add(1)
+		underWay.Begin()
 		b.Announcer.Announce(ctx, intake.Found{
 			Source: b.Job.Source, Bucket: b.Job.Bucket, Key: listed.Key, ETag: listed.ETag, Size: listed.Size,
 			LastModified: listed.LastModified, Cause: topics.CauseBackfill,
-		}, under.done)
+		}, underWay.End)
 	}
-	return under.wait()
+	return underWay.Wait()
 }
 
 func (b *backfill) id(listed *objectstore.Listed) string {
@@ -334,25 +334,4 @@ func (b *backfill) save() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.progress.save(b.File)
-}
-
-// underWay are announcements that are not durable yet, and their first error.
-type underWay struct {
-	group sync.WaitGroup
-	mu    sync.Mutex
-	first error
-}
-
-func (u *underWay) done(err error) {
-	u.mu.Lock()
-	if u.first == nil {
-		u.first = err
-	}
-	u.mu.Unlock()
-	u.group.Done()
-}
-
-func (u *underWay) wait() error {
-	u.group.Wait()
-	return u.first
 }

@@ -26,7 +26,7 @@ type delivery struct {
 	message *types.Message
 	body    []byte
 	sent    time.Time
-	waiting failures // for what it tells of to be durable
+	waiting UnderWay // for what it tells of to be durable
 	outcome string   // when nothing fails
 }
 
@@ -71,7 +71,7 @@ func (d *delivery) announce(ctx context.Context, event *notification.Event) {
 	if d.outcome != messageDead {
 		d.outcome = messageAnnounced
 	}
-	d.waiting.begin()
+	d.waiting.Begin()
 	q.opts.Announcer.Announce(ctx, found, func(err error) {
 		if err == nil {
 			q.metrics.bytes.WithLabelValues(bytesAnnounced).Add(float64(found.Size))
@@ -79,7 +79,7 @@ func (d *delivery) announce(ctx context.Context, event *notification.Event) {
 				q.metrics.seconds.Observe(time.Since(event.Time).Seconds())
 			}
 		}
-		d.waiting.end(err)
+		d.waiting.End(err)
 	})
 }
 
@@ -101,8 +101,8 @@ func (d *delivery) complete(ctx context.Context, event *notification.Event, foun
 	case errors.Is(err, objectstore.ErrForbidden):
 		d.setAside(ctx, topics.ReasonObjectForbidden, err)
 	default:
-		d.waiting.begin()
-		d.waiting.end(fmt.Errorf("source %s: %w", found.Source, err))
+		d.waiting.Begin()
+		d.waiting.End(fmt.Errorf("source %s: %w", found.Source, err))
 	}
 	return false
 }
@@ -118,8 +118,8 @@ func (d *delivery) setAside(ctx context.Context, reason topics.Reason, cause err
 	}
 	d.outcome = messageDead
 	d.queue.opts.Metrics.setAside.WithLabelValues(string(reason)).Inc()
-	d.waiting.begin()
-	d.queue.opts.DeadLetters.SetAside(ctx, letter, d.waiting.end)
+	d.waiting.Begin()
+	d.queue.opts.DeadLetters.SetAside(ctx, letter, d.waiting.End)
 }
 
 // mostStrangers is how many buckets of no source are warned of.

@@ -184,7 +184,7 @@ func (l *Listing) pass(ctx context.Context, source *config.Source, term uint64) 
 		return err
 	}
 	known.beginPass()
-	var waiting failures
+	var waiting UnderWay
 	selects := source.Selector()
 	listErr := l.opts.Lister.List(ctx, source.Bucket, source.Prefix, "", func(listed objectstore.Listed) error {
 		if !selects(listed.Key) {
@@ -203,19 +203,19 @@ func (l *Listing) pass(ctx context.Context, source *config.Source, term uint64) 
 			Source: source.ID, Bucket: source.Bucket, Key: listed.Key, ETag: listed.ETag, Size: listed.Size,
 			LastModified: listed.LastModified, Cause: topics.CauseListed,
 		}
-		waiting.begin()
+		waiting.Begin()
 		l.opts.Announcer.Announce(ctx, found, func(err error) {
 			// Remembered only now that it is durable: died or failed before, the next
 			// pass finds it new.
 			if err == nil {
 				known.add(id)
 			}
-			waiting.end(err)
+			waiting.End(err)
 		})
 		return ctx.Err()
 	})
 	// Announcements under way add to what is known, so it ends after them.
-	if err := waiting.wait(); err != nil {
+	if err := waiting.Wait(); err != nil {
 		return err
 	}
 	if listErr != nil {
@@ -288,29 +288,6 @@ func (l *Listing) forget(source string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.known, source)
-}
-
-// failures waits for a pass's announcements and keeps their first error.
-type failures struct {
-	group sync.WaitGroup
-	mu    sync.Mutex
-	first error
-}
-
-func (f *failures) begin() { f.group.Add(1) }
-
-func (f *failures) end(err error) {
-	f.mu.Lock()
-	if f.first == nil {
-		f.first = err
-	}
-	f.mu.Unlock()
-	f.group.Done()
-}
-
-func (f *failures) wait() error {
-	f.group.Wait()
-	return f.first
 }
 
 func backoff(try int) time.Duration {

@@ -28,16 +28,16 @@ func (l *Listing) note(ctx context.Context, source string, known *announced) err
 	}
 	began := time.Now()
 	ids := known.all()
-	var waiting failures
+	var waiting UnderWay
 	for chunk := range slices.Chunk(ids, idsPerNote) {
 		l.writeNote(ctx, topics.Noted{Source: source, IDs: chunk, Knows: known.knows}, &waiting)
 	}
-	if err := waiting.wait(); err != nil {
+	if err := waiting.Wait(); err != nil {
 		return err
 	}
 	// Only a whole note has its last record.
 	l.writeNote(ctx, topics.Noted{Source: source, Last: true, Knows: known.knows}, &waiting)
-	if err := waiting.wait(); err != nil {
+	if err := waiting.Wait(); err != nil {
 		return err
 	}
 	known.noted = began
@@ -45,9 +45,9 @@ func (l *Listing) note(ctx context.Context, source string, known *announced) err
 	return nil
 }
 
-func (l *Listing) writeNote(ctx context.Context, note topics.Noted, waiting *failures) {
-	waiting.begin()
-	l.opts.Announcer.Note(ctx, note, waiting.end)
+func (l *Listing) writeNote(ctx context.Context, note topics.Noted, waiting *UnderWay) {
+	waiting.Begin()
+	l.opts.Announcer.Note(ctx, note, waiting.End)
 }
 
 // Note writes a note and calls done once it is durable, or can't become so.

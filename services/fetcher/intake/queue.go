@@ -237,7 +237,7 @@ func (q *queue) work(ctx context.Context, messages []types.Message) (int, error)
 	var done []types.DeleteMessageBatchRequestEntry
 	for i, d := range under {
 		outcome := d.outcome
-		if err := d.waiting.wait(); err != nil {
+		if err := d.waiting.Wait(); err != nil {
 			outcome = messageKept
 			if ctx.Err() == nil {
 				q.opts.Logger.Warn("a message is kept in its queue, to come again", "queue", q.name,
