@@ -69,10 +69,8 @@ func newWorld(t *testing.T, brokers ...string) *world {
 	w.proxy = httptest.NewServer(w.faults)
 	t.Cleanup(w.proxy.Close)
 	t.Cleanup(w.proxy.CloseClientConnections)
-	w.s3Config = config.S3{
-		Endpoint: w.proxy.URL, Alias: alias, Region: store.Region, PathStyle: true,
-		AccessKeyID: store.AccessKeyID, SecretAccessKey: config.Secret(store.SecretAccessKey),
-	}
+	w.s3Config = store.Config(alias)
+	w.s3Config.Endpoint = w.proxy.URL
 	var err error
 	w.client, err = kgo.NewClient(kgo.SeedBrokers(w.brokers...))
 	require.NoError(t, err)
@@ -223,23 +221,7 @@ func (e expected) lines(object, content string) {
 // says so, and then once more for a moment to see what should not be there.
 func (w *world) committed(topic string, enough func([]*kgo.Record) bool) []*kgo.Record {
 	w.t.Helper()
-	consumer, err := kgo.NewClient(kgo.SeedBrokers(w.brokers...), kgo.ConsumeTopics(topic),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchMaxWait(100*time.Millisecond))
-	require.NoError(w.t, err)
-	defer consumer.Close()
-	var records []*kgo.Record
-	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
-	defer cancel()
-	for ctx.Err() == nil && !enough(records) {
-		records = append(records, consumer.PollFetches(ctx).Records()...)
-	}
-	quiet, cancelQuiet := context.WithTimeout(w.t.Context(), 400*time.Millisecond)
-	defer cancelQuiet()
-	for quiet.Err() == nil {
-		records = append(records, consumer.PollFetches(quiet).Records()...)
-	}
-	return records
+	return servers.Committed(w.t, w.brokers, topic, enough)
 }
 
 // requireRaw compares the rows in raw with the expected: the same set, each

@@ -18,8 +18,8 @@ import (
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/identity"
 	"github.com/auditstream/auditstream/services/auditstream/stack"
-	"github.com/auditstream/auditstream/services/fetcher"
 	"github.com/auditstream/auditstream/tests/servers"
+	"github.com/auditstream/auditstream/tests/stages"
 	"github.com/auditstream/auditstream/topics"
 )
 
@@ -29,7 +29,7 @@ const patience = 90 * time.Second
 type pipeline struct {
 	t       *testing.T
 	brokers []string
-	prefix  string
+	name    string
 	names   topics.Names
 	client  *kgo.Client
 	sources []config.Source
@@ -38,8 +38,8 @@ type pipeline struct {
 
 func newPipeline(t *testing.T, s3 config.S3, sources ...config.Source) *pipeline {
 	t.Helper()
-	p := &pipeline{t: t, brokers: servers.Kafka(t), prefix: servers.Name(t, "intake") + ".", sources: sources, s3: s3}
-	p.names = topics.NewNames(p.prefix)
+	p := &pipeline{t: t, brokers: servers.Kafka(t), name: servers.Name(t, "intake"), sources: sources, s3: s3}
+	p.names = topics.NewNames(p.name + ".")
 	var err error
 	p.client, err = kgo.NewClient(kgo.SeedBrokers(p.brokers...))
 	require.NoError(t, err)
@@ -56,18 +56,12 @@ func newPipeline(t *testing.T, s3 config.S3, sources ...config.Source) *pipeline
 
 // config is that of all stages.
 func (p *pipeline) config() config.Config {
-	cfg := config.Default()
-	cfg.Topics.Prefix = p.prefix
-	cfg.Topics.LineLimit = 64 << 10
+	cfg := stages.Config(p.brokers, p.name)
 	for _, topic := range []*config.Topic{&cfg.Topics.Objects, &cfg.Topics.Raw, &cfg.Topics.Normalized, &cfg.Topics.DeadLetter} {
 		topic.Partitions = 3
 	}
 	cfg.Fetcher.SliceSize = 256 << 10
 	cfg.Sink.BatchAge = 200 * time.Millisecond
-	cfg.Kafka.Group = p.prefix + "group"
-	cfg.Kafka.Brokers = p.brokers
-	cfg.Kafka.SessionTimeout = 6 * time.Second
-	cfg.Kafka.Instance = "one"
 	cfg.S3, cfg.Sources = p.s3, p.sources
 	return cfg
 }
@@ -76,55 +70,17 @@ func (p *pipeline) config() config.Config {
 func (p *pipeline) start(instance string) (registry *prometheus.Registry, stop func()) {
 	p.t.Helper()
 	cfg := p.config()
+	cfg.Kafka.Instance = instance
 	registry = prometheus.NewRegistry()
-	f, err := fetcher.New(p.t.Context(), fetcher.Options{
-		Config: cfg.Fetcher, Topics: cfg.Topics, Kafka: cfg.Kafka, S3: p.s3, Sources: p.sources, Instance: instance,
-		Registerer: registry, Log: slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
-	})
-	require.NoError(p.t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- f.Run(ctx) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		cancel()
-		select {
-		case err := <-done:
-			if err != nil {
-				p.t.Errorf("fetcher %s: %v", instance, err)
-			}
-		case <-time.After(patience):
-			p.t.Errorf("fetcher %s does not end", instance)
-		}
-	}
-	p.t.Cleanup(stop)
-	return registry, stop
+	log := slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+	return registry, stages.Run(p.t, cfg, log, registry, config.CommandFetcher)
 }
 
 // committed reads a topic from its beginning until enough records are there,
 // and then for a moment more.
 func (p *pipeline) committed(topic string, enough func([]*kgo.Record) bool) []*kgo.Record {
 	p.t.Helper()
-	consumer, err := kgo.NewClient(kgo.SeedBrokers(p.brokers...), kgo.ConsumeTopics(topic),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(100*time.Millisecond))
-	require.NoError(p.t, err)
-	defer consumer.Close()
-	var records []*kgo.Record
-	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
-	defer cancel()
-	for ctx.Err() == nil && !enough(records) {
-		records = append(records, consumer.PollFetches(ctx).Records()...)
-	}
-	quiet, cancelQuiet := context.WithTimeout(p.t.Context(), 500*time.Millisecond)
-	defer cancelQuiet()
-	for quiet.Err() == nil {
-		records = append(records, consumer.PollFetches(quiet).Records()...)
-	}
-	return records
+	return servers.Committed(p.t, p.brokers, topic, enough)
 }
 
 // requireRows compares what is in raw with the expected: row id to source and line.

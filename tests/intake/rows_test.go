@@ -1,21 +1,18 @@
 package intake_test
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/auditstream/auditstream/pkg/clickhouse"
 	"github.com/auditstream/auditstream/pkg/config"
-	"github.com/auditstream/auditstream/pkg/telemetry"
-	"github.com/auditstream/auditstream/services/auditstream/stack"
 	"github.com/auditstream/auditstream/tests/servers"
+	"github.com/auditstream/auditstream/tests/stages"
 )
 
 // table is where the enricher and the sink of a pipeline bring its lines.
@@ -30,34 +27,14 @@ func (p *pipeline) startTable() *table {
 	p.t.Helper()
 	server := servers.ClickHouse(p.t)
 	cfg := p.config()
-	cfg.ClickHouse.Addresses = []string{server.Address}
-	cfg.ClickHouse.Database, cfg.ClickHouse.Username, cfg.ClickHouse.Password = server.Database, server.Username, config.Secret(server.Password)
+	server.Configure(&cfg.ClickHouse)
 	conn := server.Conn(p.t)
 	_, err := clickhouse.Apply(p.t.Context(), conn, cfg.ClickHouse)
 	require.NoError(p.t, err)
 	require.NoError(p.t, conn.Exec(p.t.Context(), "ALTER TABLE "+cfg.ClickHouse.Table+" MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1,"+
 		" max_bytes_to_merge_at_min_space_in_pool = 1"))
 	log := slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	for _, stage := range []config.Command{config.CommandEnricher, config.CommandSink} {
-		task, err := stack.NewStage(p.t.Context(), stage, cfg, stack.Options{
-			Log: log, Registry: prometheus.NewRegistry(), Health: telemetry.NewHealth(log),
-		})
-		require.NoError(p.t, err)
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() { done <- task.Run(ctx) }()
-		p.t.Cleanup(func() {
-			cancel()
-			select {
-			case err := <-done:
-				if err != nil {
-					p.t.Errorf("%s: %v", stage, err)
-				}
-			case <-time.After(patience):
-				p.t.Errorf("%s does not end", stage)
-			}
-		})
-	}
+	stages.Run(p.t, cfg, log, nil, config.CommandEnricher, config.CommandSink)
 	return &table{p.t, conn}
 }
 

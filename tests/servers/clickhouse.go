@@ -16,6 +16,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/stretchr/testify/require"
 
+	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/embedded"
 )
 
@@ -139,6 +140,12 @@ func (s *ClickHouseServer) Conn(t testing.TB) driver.Conn {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, connection.Close()) })
 	return s.patient(connection)
+}
+
+// Configure names the server and the test's database in a configuration.
+func (s *ClickHouseServer) Configure(cfg *config.ClickHouse) {
+	cfg.Addresses, cfg.Database = []string{s.Address}, s.Database
+	cfg.Username, cfg.Password = s.Username, config.Secret(s.Password)
 }
 
 func (s *ClickHouseServer) patient(connection driver.Conn) driver.Conn {

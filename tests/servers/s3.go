@@ -9,12 +9,13 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/stretchr/testify/require"
 
+	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/embedded"
 )
 
@@ -79,6 +80,14 @@ func (s *S3Server) Client(t testing.TB) *s3.Client {
 	})
 }
 
+// Config is a configuration that names the server by an alias.
+func (s *S3Server) Config(alias string) config.S3 {
+	return config.S3{
+		Endpoint: s.Endpoint, Alias: alias, Region: s.Region, PathStyle: true,
+		AccessKeyID: s.AccessKeyID, SecretAccessKey: config.Secret(s.SecretAccessKey),
+	}
+}
+
 // namedS3 is the server that the environment names, nil without one.
 func namedS3(t testing.TB) *S3Server {
 	t.Helper()
@@ -86,7 +95,7 @@ func namedS3(t testing.TB) *S3Server {
 	if endpoint == "" {
 		return nil
 	}
-	loaded, err := config.LoadDefaultConfig(t.Context())
+	loaded, err := awsconfig.LoadDefaultConfig(t.Context())
 	require.NoError(t, err)
 	keys, err := loaded.Credentials.Retrieve(t.Context())
 	require.NoError(t, err, "%s is set, so AWS credentials must be", s3Variable)

@@ -43,8 +43,7 @@ func TestLinesBecomeTheirRows(t *testing.T) {
 	servers.EachKafka(t, func(t *testing.T, brokers []string) {
 		w := newWorld(t, brokers)
 		engine := servers.ClickHouse(t)
-		w.cfg.ClickHouse.Addresses, w.cfg.ClickHouse.Database = []string{engine.Address}, engine.Database
-		w.cfg.ClickHouse.Username, w.cfg.ClickHouse.Password = engine.Username, config.Secret(engine.Password)
+		engine.Configure(&w.cfg.ClickHouse)
 		w.cfg.ClickHouse.CreateTable = true
 		w.cfg.Sink.BatchAge = 200 * time.Millisecond
 
@@ -122,9 +121,8 @@ func TestLinesBecomeTheirRows(t *testing.T) {
 		w.letters(1, deadletter.Filter{Reason: "not-json"})
 
 		defer w.stage(config.CommandSink)()
+		connection := engine.Conn(t)
 		require.Eventually(t, func() bool {
-			connection := connectTo(t, engine)
-			defer connection.Close()
 			result, err := connection.Query(t.Context(), "SELECT id FROM kubernetes_audit_logs")
 			if err != nil {
 				return false

@@ -8,11 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -22,10 +19,10 @@ import (
 	"github.com/auditstream/auditstream/pkg/identity"
 	"github.com/auditstream/auditstream/pkg/kafka"
 	"github.com/auditstream/auditstream/pkg/objectstore"
-	"github.com/auditstream/auditstream/pkg/telemetry"
 	"github.com/auditstream/auditstream/services/auditstream/deadletter"
 	"github.com/auditstream/auditstream/services/auditstream/stack"
 	"github.com/auditstream/auditstream/tests/servers"
+	"github.com/auditstream/auditstream/tests/stages"
 	"github.com/auditstream/auditstream/topics"
 )
 
@@ -45,21 +42,11 @@ type world struct {
 func newWorld(t *testing.T, brokers []string) *world {
 	t.Helper()
 	store := servers.S3(t)
-	cfg := config.Default()
-	cfg.Kafka.Brokers = brokers
-	cfg.Kafka.Group = servers.Name(t, "letters")
-	cfg.Kafka.Instance = "one"
-	cfg.Kafka.SessionTimeout = 6 * time.Second
-	cfg.Kafka.TransactionTimeout = 10 * time.Second
-	cfg.Topics.Prefix = cfg.Kafka.Group + "."
-	cfg.Topics.LineLimit = 64 << 10
+	cfg := stages.Config(brokers, servers.Name(t, "letters"))
 	cfg.Topics.Objects.Partitions, cfg.Topics.Raw.Partitions, cfg.Topics.Normalized.Partitions, cfg.Topics.DeadLetter.Partitions = 2, 2, 2, 2
 	cfg.Fetcher.Backoff = 20 * time.Millisecond
 	cfg.Fetcher.Attempts = 2
-	cfg.S3 = config.S3{
-		Endpoint: store.Endpoint, Alias: "store", Region: store.Region, PathStyle: true,
-		AccessKeyID: store.AccessKeyID, SecretAccessKey: config.Secret(store.SecretAccessKey),
-	}
+	cfg.S3 = store.Config("store")
 	cfg.Sources = []config.Source{{ID: "known", Workspace: "acme", Bucket: store.Bucket, Prefix: "logs/"}}
 	log := slog.New(slog.DiscardHandler)
 	require.NoError(t, stack.ApplyTopics(t.Context(), cfg, log))
@@ -91,29 +78,7 @@ func (w *world) reader() deadletter.Reader {
 func (w *world) stage(which config.Command) (stop func()) {
 	w.t.Helper()
 	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	task, err := stack.NewStage(w.t.Context(), which, w.cfg, stack.Options{
-		Log: log, Registry: prometheus.NewRegistry(), Health: telemetry.NewHealth(log),
-	})
-	require.NoError(w.t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- task.Run(ctx) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		cancel()
-		select {
-		case err := <-done:
-			require.NoError(w.t, err)
-		case <-time.After(patience):
-			require.Fail(w.t, "the stage does not end")
-		}
-	}
-	w.t.Cleanup(stop)
-	return stop
+	return stages.Run(w.t, w.cfg, log, nil, which)
 }
 
 func (w *world) produce(records ...*kgo.Record) {
@@ -218,14 +183,4 @@ func (w *world) announce(objects ...topics.Object) {
 		require.NoError(w.t, err)
 		w.produce(record)
 	}
-}
-
-func connectTo(t *testing.T, engine *servers.ClickHouseServer) driver.Conn {
-	t.Helper()
-	connection, err := clickhouse.Open(&clickhouse.Options{
-		Addr: []string{engine.Address},
-		Auth: clickhouse.Auth{Database: engine.Database, Username: engine.Username, Password: engine.Password},
-	})
-	require.NoError(t, err)
-	return connection
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -21,10 +20,10 @@ import (
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/generate"
 	"github.com/auditstream/auditstream/pkg/identity"
-	"github.com/auditstream/auditstream/pkg/telemetry"
 	"github.com/auditstream/auditstream/services/auditstream/replay"
 	"github.com/auditstream/auditstream/services/auditstream/stack"
 	"github.com/auditstream/auditstream/tests/servers"
+	"github.com/auditstream/auditstream/tests/stages"
 	"github.com/auditstream/auditstream/topics"
 )
 
@@ -60,18 +59,14 @@ func newWorldOn(t *testing.T, brokers []string) *world {
 	t.Helper()
 	name := servers.Name(t, "replay")
 	server := servers.ClickHouse(t)
-	w := &world{t: t, conn: server.Conn(t), geo: t.TempDir(), want: make(map[string]bool), cfg: config.Default()}
+	w := &world{t: t, conn: server.Conn(t), geo: t.TempDir(), want: make(map[string]bool), cfg: stages.Config(brokers, name)}
 	w.log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	_, err := generate.WriteGeoIP(w.geo)
 	require.NoError(t, err)
 	cfg := &w.cfg
-	cfg.Kafka.Brokers, cfg.Kafka.Group, cfg.Kafka.Instance, cfg.Kafka.SessionTimeout = brokers, name, "test", 6*time.Second
-	cfg.Kafka.TransactionTimeout = 10 * time.Second
-	cfg.Topics.Prefix, cfg.Topics.LineLimit = name+".", 64<<10
 	cfg.Sink.BatchRows, cfg.Sink.BatchAge, cfg.Sink.Backoff = 100, 200*time.Millisecond, 20*time.Millisecond
 	cfg.Fetcher.Backoff = 100 * time.Millisecond
-	cfg.ClickHouse.Addresses, cfg.ClickHouse.Database = []string{server.Address}, server.Database
-	cfg.ClickHouse.Username, cfg.ClickHouse.Password = server.Username, config.Secret(server.Password)
+	server.Configure(&cfg.ClickHouse)
 	w.source("one", "acme")
 	w.source("two", "acme")
 	require.NoError(t, stack.ApplyTopics(t.Context(), *cfg, w.log))
@@ -129,36 +124,10 @@ func (w *world) lines(source, key string, from, to int) {
 	}
 }
 
-// start runs a stage of the pipeline until stop.
-func (w *world) start(stages ...config.Command) (stop func()) {
+// start runs stages of the pipeline until stop.
+func (w *world) start(which ...config.Command) (stop func()) {
 	w.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, len(stages))
-	for _, stage := range stages {
-		task, err := stack.NewStage(w.t.Context(), stage, w.cfg, stack.Options{
-			Log: w.log, Registry: prometheus.NewRegistry(), Health: telemetry.NewHealth(w.log),
-		})
-		require.NoError(w.t, err)
-		go func() { ended <- task.Run(ctx) }()
-	}
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		cancel()
-		for range stages {
-			select {
-			case err := <-ended:
-				require.NoError(w.t, err)
-			case <-time.After(patience):
-				require.FailNow(w.t, "a stage did not end")
-			}
-		}
-	}
-	w.t.Cleanup(stop)
-	return stop
+	return stages.Run(w.t, w.cfg, w.log, nil, which...)
 }
 
 // ids are those in a table or view, with how many rows each has.

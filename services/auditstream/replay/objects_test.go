@@ -27,8 +27,7 @@ import (
 func (w *world) bucket(objects, lines int) {
 	w.t.Helper()
 	server := servers.S3(w.t)
-	w.cfg.S3 = config.S3{Endpoint: server.Endpoint, Alias: "test", Region: server.Region, PathStyle: true,
-		AccessKeyID: server.AccessKeyID, SecretAccessKey: config.Secret(server.SecretAccessKey)}
+	w.cfg.S3 = server.Config("test")
 	w.cfg.Sources = w.cfg.Sources[:1]
 	w.cfg.Sources[0].Bucket, w.cfg.Sources[0].Listing = server.Bucket, config.Listing{Enabled: true, Interval: 200 * time.Millisecond}
 	w.cfg.Fetcher.SliceSize = 64 << 10
