@@ -3,7 +3,6 @@ package audit
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,9 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/auditstream/auditstream/pkg/event"
+	"github.com/auditstream/auditstream/tests/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // goldenSource is what the samples come from.
 var goldenSource = &Source{
@@ -82,13 +80,7 @@ func TestGolden(t *testing.T) {
 			encoder.SetEscapeHTML(false)
 			encoder.SetIndent("", "  ")
 			require.NoError(t, encoder.Encode(outcomes))
-			golden := strings.TrimSuffix(sample, ".ndjson") + ".golden.json"
-			if *update {
-				require.NoError(t, os.WriteFile(golden, got.Bytes(), 0o644))
-			}
-			want, err := os.ReadFile(golden)
-			require.NoError(t, err)
-			require.Equal(t, string(want), got.String())
+			golden.Equal(t, strings.TrimSuffix(sample, ".ndjson")+".golden.json", got.String())
 		})
 	}
 }

@@ -2,7 +2,6 @@ package config_test
 
 import (
 	"errors"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,20 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/tests/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		require.NoError(t, os.WriteFile(path, []byte(got), 0o600))
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.Empty(t, cmp.Diff(string(want), got))
-}
 
 func write(t *testing.T, text string) string {
 	t.Helper()
@@ -59,7 +46,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	}, config.CommandFetcher, config.CommandSink)
 	var problems *config.ProblemsError
 	require.ErrorAs(t, err, &problems)
-	golden(t, "problems.golden", problems.Error()+"\n")
+	golden.Equal(t, "testdata/problems.golden", problems.Error()+"\n")
 	require.NotContains(t, err.Error(), "hunter2")
 }
 
@@ -258,7 +245,7 @@ sources: [{id: a, bucket: logs, ttlDays: 30, tags: {team: security}}]
 	require.NoError(t, err)
 	text, err := cfg.YAML()
 	require.NoError(t, err)
-	golden(t, "print.golden.yaml", string(text))
+	golden.Equal(t, "testdata/print.golden.yaml", string(text))
 	require.NotContains(t, string(text), "hunter2")
 
 	// What is printed is a configuration again.

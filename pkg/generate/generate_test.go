@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"io"
 	"net/netip"
 	"os"
@@ -16,9 +15,9 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/oschwald/geoip2-golang/v2"
 	"github.com/stretchr/testify/require"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"github.com/auditstream/auditstream/tests/golden"
+)
 
 // auditEvent is audit.k8s.io/v1's Event: decoding refuses any other field.
 type auditEvent struct {
@@ -216,14 +215,7 @@ func TestGolden(t *testing.T) {
 			got = append(got, '\n')
 		}
 	}
-	path := filepath.Join("testdata", "lines.ndjson")
-	if *update {
-		require.NoError(t, os.MkdirAll("testdata", 0o755))
-		require.NoError(t, os.WriteFile(path, got, 0o644))
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.Equal(t, string(want), string(got))
+	golden.Equal(t, "testdata/lines.ndjson", string(got))
 }
 
 func TestObjectsHoldWhatTheyTell(t *testing.T) {

@@ -3,20 +3,17 @@ package main
 import (
 	"bytes"
 	"context"
-	"flag"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
 	"github.com/auditstream/auditstream/pkg/embedded"
+	"github.com/auditstream/auditstream/tests/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 // asProgram makes the test binary the program itself, for tests of a whole process.
 const asProgram = "AUDITSTREAM_TEST_AS_PROGRAM"
@@ -44,18 +41,6 @@ func command(t *testing.T, environ []string, stdin io.Reader, arguments ...strin
 	return result{code: code, stdout: stdout.String(), stderr: stderr.String()}
 }
 
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		require.NoError(t, os.MkdirAll("testdata", 0o755))
-		require.NoError(t, os.WriteFile(path, []byte(got), 0o600))
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.Empty(t, cmp.Diff(string(want), got))
-}
-
 func TestHelp(t *testing.T) {
 	var all strings.Builder
 	for _, line := range []string{
@@ -73,7 +58,7 @@ func TestHelp(t *testing.T) {
 			require.Equal(t, got, command(t, nil, nil, line), "a group alone shows its help")
 		}
 	}
-	golden(t, "help.golden", all.String())
+	golden.Equal(t, "testdata/help.golden", all.String())
 }
 
 func TestUsageErrors(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/auditstream/auditstream/pkg/clickhouse"
+	"github.com/auditstream/auditstream/tests/golden"
 )
 
 const receivedAt = "--received-at=2026-01-31T12:00:00Z"
@@ -23,8 +24,8 @@ func TestNormalizeGolden(t *testing.T) {
 	got := command(t, nil, nil, "-c", "normalize.yaml", "normalize", receivedAt, "--summary", "normalize.ndjson")
 	require.Equal(t, exitFailure, got.code)
 	t.Chdir("..")
-	golden(t, "normalize.rows.golden", got.stdout)
-	golden(t, "normalize.rejected.golden", got.stderr)
+	golden.Equal(t, "testdata/normalize.rows.golden", got.stdout)
+	golden.Equal(t, "testdata/normalize.rejected.golden", got.stderr)
 }
 
 func TestNormalizeExplainsOneLine(t *testing.T) {

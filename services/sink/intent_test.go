@@ -1,19 +1,15 @@
 package sink
 
 import (
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/auditstream/auditstream/pkg/event"
+	"github.com/auditstream/auditstream/tests/golden"
 	"github.com/auditstream/auditstream/topics"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 func sampleMetadata() metadata {
 	return metadata{Topic: "0123456789abcdef0123456789abcdef", Intent: &intent{
@@ -34,14 +30,7 @@ func TestMetadataGolden(t *testing.T) {
 		require.Equal(t, m, decoded)
 	}
 	got.WriteString(sampleMetadata().Intent.token("normalized", 3, nil) + "\n")
-	golden := filepath.Join("testdata", "metadata.golden")
-	if *update {
-		require.NoError(t, os.MkdirAll("testdata", 0o755))
-		require.NoError(t, os.WriteFile(golden, []byte(got.String()), 0o600))
-	}
-	want, err := os.ReadFile(golden)
-	require.NoError(t, err)
-	require.Equal(t, string(want), got.String())
+	golden.Equal(t, "testdata/metadata.golden", got.String())
 }
 
 func TestMetadataOfOthersSaysNothing(t *testing.T) {

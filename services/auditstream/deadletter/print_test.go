@@ -1,9 +1,6 @@
 package deadletter_test
 
 import (
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,22 +9,9 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/event"
 	"github.com/auditstream/auditstream/services/auditstream/deadletter"
+	"github.com/auditstream/auditstream/tests/golden"
 	"github.com/auditstream/auditstream/topics"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		require.NoError(t, os.MkdirAll("testdata", 0o755))
-		require.NoError(t, os.WriteFile(path, []byte(got), 0o600))
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.Equal(t, string(want), got)
-}
 
 func samples() []*deadletter.Letter {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -47,10 +31,10 @@ func samples() []*deadletter.Letter {
 func TestPrint(t *testing.T) {
 	var out strings.Builder
 	require.NoError(t, deadletter.Table(&out, samples()))
-	golden(t, "table.golden", out.String())
+	golden.Equal(t, "testdata/table.golden", out.String())
 	out.Reset()
 	require.NoError(t, deadletter.JSON(&out, samples()))
-	golden(t, "json.golden", out.String())
+	golden.Equal(t, "testdata/json.golden", out.String())
 	out.Reset()
 	counts := make(deadletter.Summary)
 	for _, letter := range append(samples(), samples()[0]) {
@@ -58,13 +42,13 @@ func TestPrint(t *testing.T) {
 	}
 	require.NoError(t, counts.Print(&out, false))
 	require.NoError(t, counts.Print(&out, true))
-	golden(t, "summary.golden", out.String())
+	golden.Equal(t, "testdata/summary.golden", out.String())
 	out.Reset()
 	for _, letter := range samples() {
 		require.NoError(t, deadletter.Show(&out, letter, false))
 		require.NoError(t, deadletter.Show(&out, letter, true))
 	}
-	golden(t, "show.golden", out.String())
+	golden.Equal(t, "testdata/show.golden", out.String())
 	require.NotContains(t, out.String(), "\x1b")
 }
 

@@ -3,35 +3,21 @@ package source_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/services/auditstream/source"
+	"github.com/auditstream/auditstream/tests/golden"
 	"github.com/auditstream/auditstream/tests/servers"
 )
 
 func TestMain(m *testing.M) { servers.Main(m) }
-
-var update = flag.Bool("update", false, "write the golden files")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		require.NoError(t, os.WriteFile(path, []byte(got), 0o600))
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.Empty(t, cmp.Diff(string(want), got))
-}
 
 const (
 	account = "111122223333"
@@ -92,10 +78,10 @@ func TestPrinted(t *testing.T) {
 	var text bytes.Buffer
 	require.NoError(t, plan.WriteJSON(&text))
 	require.True(t, json.Valid(text.Bytes()))
-	golden(t, "setup.json", text.String())
+	golden.Equal(t, "testdata/setup.json", text.String())
 	text.Reset()
 	require.NoError(t, plan.WriteShell(&text))
-	golden(t, "setup.sh", text.String())
+	golden.Equal(t, "testdata/setup.sh", text.String())
 }
 
 const messageKey = "arn:aws:kms:eu-central-1:111122223333:key/0a1b"
@@ -114,14 +100,14 @@ func TestPrintedWithAKeyForMessages(t *testing.T) {
 	plan := encryptedPlan(t)
 	var text bytes.Buffer
 	require.NoError(t, plan.WriteJSON(&text))
-	golden(t, "encrypted.json", text.String())
+	golden.Equal(t, "testdata/encrypted.json", text.String())
 	text.Reset()
 	require.NoError(t, plan.WriteShell(&text))
-	golden(t, "encrypted.sh", text.String())
+	golden.Equal(t, "testdata/encrypted.sh", text.String())
 	require.NotContains(t, text.String(), "SqsManagedSseEnabled")
 	text.Reset()
 	require.NoError(t, plan.WriteTerraform(&text))
-	golden(t, "encrypted.tf", text.String())
+	golden.Equal(t, "testdata/encrypted.tf", text.String())
 }
 
 // S3 refuses filters that overlap; what only a glob tells apart is one.

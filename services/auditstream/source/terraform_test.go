@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/auditstream/auditstream/services/auditstream/source"
+	"github.com/auditstream/auditstream/tests/golden"
 )
 
 const moduleFolder = "../../../deploy/terraform"
@@ -140,7 +141,7 @@ func TestThePrintedCallFitsTheModule(t *testing.T) {
 	for name, plan := range map[string]source.Plan{"setup.tf": testPlan(t), "encrypted.tf": encryptedPlan(t)} {
 		var text bytes.Buffer
 		require.NoError(t, plan.WriteTerraform(&text))
-		golden(t, name, text.String())
+		golden.Equal(t, filepath.Join("testdata", name), text.String())
 		body := parse(t, name, text.Bytes())
 		require.Len(t, body.Blocks, 1)
 		call := body.Blocks[0].Body.Attributes

@@ -4,26 +4,22 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/tests/golden"
 	"github.com/auditstream/auditstream/tests/servers"
 	"github.com/auditstream/auditstream/topics"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
@@ -328,12 +324,6 @@ func TestGolden(t *testing.T) {
 		for seconds := -200; seconds <= 200; seconds++ {
 			got = strings.ReplaceAll(got, now.Add(time.Duration(seconds)*time.Second).UTC().Format(time.RFC3339), "<now"+strconv.Itoa(seconds)+"s>")
 		}
-		path := filepath.Join("testdata", entry.name)
-		if *update {
-			require.NoError(t, os.WriteFile(path, []byte(got), 0o600))
-		}
-		want, err := os.ReadFile(path)
-		require.NoError(t, err)
-		require.Empty(t, cmp.Diff(string(want), got))
+		golden.Equal(t, filepath.Join("testdata", entry.name), got)
 	}
 }
