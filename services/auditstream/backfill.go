@@ -85,14 +85,14 @@ func (a *application) backfill(ctx context.Context, opts fetcher.BackfillOptions
 	}
 	begun := time.Now()
 	opts.OnProgress = func(totals backfill.Totals, done, of int) {
-		a.complain("%s  %d of %d parts, %s\n", time.Since(begun).Round(time.Second), done, of, inWords(totals))
+		a.complain("%s  %d of %d parts, %s\n", time.Since(begun).Round(time.Second), done, of, inWords(totals, opts.DryRun))
 	}
 	totals, err := fetcher.Backfill(ctx, opts)
 	if err != nil {
 		if errors.Is(err, context.Canceled) {
 			path, _ := filepath.Abs(opts.File)
 			if _, statErr := os.Stat(path); statErr == nil {
-				a.complain("%s so far; run the same again to go on (%s)\n", inWords(totals), path)
+				a.complain("%s so far; run the same again to go on (%s)\n", inWords(totals, opts.DryRun), path)
 			}
 		}
 		return err
@@ -101,11 +101,15 @@ func (a *application) backfill(ctx context.Context, opts fetcher.BackfillOptions
 	if opts.DryRun {
 		would = " (dry run: nothing was announced)"
 	}
-	_, err = fmt.Fprintf(a.stdout, "%s%s\n", inWords(totals), would)
+	_, err = fmt.Fprintf(a.stdout, "%s%s\n", inWords(totals, opts.DryRun), would)
 	return err
 }
 
-func inWords(t backfill.Totals) string {
-	return fmt.Sprintf("listed %s, announced %s (%.1f MB), complete already %s, outside the time %s, skipped %s",
+func inWords(t backfill.Totals, dryRun bool) string {
+	announced := "announced"
+	if dryRun {
+		announced = "to announce"
+	}
+	return fmt.Sprintf("listed %s, "+announced+" %s (%.1f MB), complete already %s, outside the time %s, skipped %s",
 		digits.Group(t.Listed), digits.Group(t.Announced), float64(t.Bytes)/1e6, digits.Group(t.Complete), digits.Group(t.Outside), digits.Group(t.Skipped))
 }

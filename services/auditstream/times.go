@@ -14,6 +14,9 @@ func parseTimes(since, until string, now time.Time) (from, to time.Time, err err
 	if to, err = parseTime(until, now); err != nil {
 		return from, to, usageProblem("--until", err.Error())
 	}
+	if !from.IsZero() && !to.IsZero() && !from.Before(to) {
+		return from, to, usageProblem("--since", "is not before --until")
+	}
 	return from, to, nil
 }
 

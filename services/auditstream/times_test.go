@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/auditstream/auditstream/pkg/config"
 )
 
 func TestParseTime(t *testing.T) {
@@ -25,5 +27,18 @@ func TestParseTime(t *testing.T) {
 	for _, text := range []string{"yesterday", "-2d", "2026-13-01", "d"} {
 		_, err := parseTime(text, now)
 		require.ErrorContains(t, err, "is no time", text)
+	}
+}
+
+func TestParseTimes(t *testing.T) {
+	now := time.Date(2026, 3, 4, 5, 6, 7, 8, time.UTC)
+	for _, flags := range [][2]string{{"", ""}, {"2d", ""}, {"", "2d"}, {"2d", "1d"}, {"2026-01-31", "2d"}} {
+		_, _, err := parseTimes(flags[0], flags[1], now)
+		require.NoError(t, err, "%v", flags)
+	}
+	for _, flags := range [][2]string{{"1d", "2d"}, {"2026-01-31", "2026-01-31"}} {
+		_, _, err := parseTimes(flags[0], flags[1], now)
+		require.ErrorAs(t, err, new(*config.ProblemsError), "%v", flags)
+		require.ErrorContains(t, err, "--since: is not before --until")
 	}
 }

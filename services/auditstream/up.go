@@ -90,7 +90,10 @@ auditstream is up. ctrl-C ends it{{if or .OwnKafka .OwnS3 .OwnCH}}; its data sta
   ClickHouse  {{.Servers}}{{if .OwnCH}} (embedded; native protocol), http://{{.HTTP}} (HTTP), user default, no password{{end}}
               table {{.Table}}{{if .View}}, to be read through {{.View}}{{end}}
   S3          {{if .OwnS3}}{{.S3.Endpoint}} (embedded), access key {{.S3.AccessKeyID}}, secret key {{.S3.SecretAccessKey.Reveal}}, region {{.S3.Region}}{{else}}{{or .S3.Endpoint "AWS"}}{{end}}
-              bucket {{.Bucket}}{{if .Prefix}}, prefix {{.Prefix}}{{end}}
+
+{{- range .Sources}}
+              bucket {{.Bucket}}{{if .Prefix}}, prefix {{.Prefix}}{{end}}: source {{.ID}}{{if .Queue.URL}}, told of by {{.Queue.URL}}{{end}}
+{{- end}}
 {{- if .Admin.Address}}
   Admin       http://{{.Admin.Address}}/metrics, /healthz, /readyz, /debug/pprof
 {{- end}}

@@ -20,6 +20,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/stretchr/testify/require"
+
+	"github.com/auditstream/auditstream/pkg/config"
 )
 
 // One `up` as a user has it: what it prints is enough to put a file in and to
@@ -127,4 +129,20 @@ func (b *lockedBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.String()
+}
+
+// All sources are told, with their queues.
+func TestWhereaboutsOfEverySource(t *testing.T) {
+	a, b := config.DefaultSource(), config.DefaultSource()
+	a.ID, a.Bucket, a.Prefix = "production", "audit-logs", "production/"
+	b.ID, b.Bucket, b.Queue.URL = "staging", "others", "https://sqs.eu-central-1.amazonaws.com/111122223333/q"
+	cfg := config.Default()
+	cfg.Sources = []config.Source{a, b}
+	var text strings.Builder
+	require.NoError(t, whereaboutsText.Execute(&text, whereabouts{Config: cfg, Bucket: a.Bucket, Prefix: a.Prefix}))
+	require.Contains(t, text.String(), `
+  S3          AWS
+              bucket audit-logs, prefix production/: source production
+              bucket others: source staging, told of by https://sqs.eu-central-1.amazonaws.com/111122223333/q
+  Admin `)
 }

@@ -51,9 +51,6 @@ pipeline that 'auditstream up' runs here.
 			if err != nil {
 				return err
 			}
-			if !from.IsZero() && !to.IsZero() && !from.Before(to) {
-				return usageProblem("--since", "is not before --until")
-			}
 			cfg, err := a.load()
 			if err != nil {
 				return err
