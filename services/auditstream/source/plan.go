@@ -111,6 +111,12 @@ func NewPlan(source config.Source, all []config.Source, opts PlanOptions) (Plan,
 		problem("--external-id is missing, and sources' role.externalID is not set: choose one that others can't guess, " +
 			"such as the output of `openssl rand -hex 16`, and set it in both places")
 	}
+	for i := range all {
+		if other := &all[i]; source.Role.ARN != "" && other.Role.ARN == source.Role.ARN && other.Role.ExternalID != "" && other.Role.ExternalID != p.externalID {
+			problem("source %s takes the same role with the external id %q: a role is set up with one, so give both the same or roles of their own",
+				other.ID, other.Role.ExternalID)
+		}
+	}
 	if p.principal == "" {
 		p.principal = p.arn("iam", "", "root")
 	}

@@ -246,4 +246,9 @@ func TestSourcesOfOneRole(t *testing.T) {
 		require.NotContains(t, module.String(), `bucket = "third"`)
 	}
 	require.NotEqual(t, names[0], names[1])
+
+	// The trust policy has one external id.
+	all[1].Role.ExternalID = "another1"
+	_, err := source.NewPlan(a, all, source.PlanOptions{Account: account, Region: region})
+	require.ErrorContains(t, err, `source b takes the same role with the external id "another1"`)
 }
