@@ -2,18 +2,26 @@ data "aws_caller_identity" "current" {}
 
 data "aws_partition" "current" {}
 
+data "aws_region" "current" {}
+
+# Names, not what is made of them, so that every policy can be read in the plan.
 locals {
   account   = data.aws_caller_identity.current.account_id
   partition = data.aws_partition.current.partition
-  region    = split(":", aws_sns_topic.this.arn)[3]
+  region    = data.aws_region.current.id
 
   topic_name = "${var.topic_prefix}${replace(var.source_type, "-", "_")}"
-  queue_arn  = var.queue_arn != null ? var.queue_arn : aws_sqs_queue.this[0].arn
-  buckets    = toset([for source in var.sources : source.bucket])
+  topic_arn  = "arn:${local.partition}:sns:${local.region}:${local.account}:${local.topic_name}"
+
+  queue_name    = var.queue_name != null ? var.queue_name : local.topic_name
+  queue_arn     = var.queue_arn != null ? var.queue_arn : "arn:${local.partition}:sqs:${local.region}:${local.account}:${local.queue_name}"
+  queue_account = split(":", local.queue_arn)[4]
+
+  buckets = toset([for source in var.sources : source.bucket])
 }
 
 # The one topic for all sources of the type, to which the account's buckets, and
-# nobody's else, may publish.
+# nobody's else, may publish. Whoever has the queue in another account subscribes it.
 resource "aws_sns_topic" "this" {
   name              = local.topic_name
   kms_master_key_id = var.message_kms_key_arn
@@ -24,7 +32,7 @@ data "aws_iam_policy_document" "topic" {
   statement {
     sid       = "BucketsNotify"
     actions   = ["sns:Publish"]
-    resources = [aws_sns_topic.this.arn]
+    resources = [local.topic_arn]
 
     principals {
       type        = "Service"
@@ -43,6 +51,33 @@ data "aws_iam_policy_document" "topic" {
       values   = [local.account]
     }
   }
+
+  dynamic "statement" {
+    for_each = local.queue_account != local.account ? [local.queue_account] : []
+
+    content {
+      sid       = "QueueOwnerSubscribes"
+      actions   = ["sns:Subscribe"]
+      resources = [local.topic_arn]
+
+      principals {
+        type        = "AWS"
+        identifiers = ["arn:${local.partition}:iam::${statement.value}:root"]
+      }
+
+      condition {
+        test     = "StringEquals"
+        variable = "sns:Protocol"
+        values   = ["sqs"]
+      }
+
+      condition {
+        test     = "StringEquals"
+        variable = "sns:Endpoint"
+        values   = [local.queue_arn]
+      }
+    }
+  }
 }
 
 resource "aws_sns_topic_policy" "this" {
@@ -54,7 +89,7 @@ resource "aws_sns_topic_policy" "this" {
 resource "aws_sqs_queue" "this" {
   count = var.queue_arn == null ? 1 : 0
 
-  name                      = var.queue_name != null ? var.queue_name : local.topic_name
+  name                      = local.queue_name
   message_retention_seconds = 1209600
   sqs_managed_sse_enabled   = var.message_kms_key_arn == null ? true : null
   kms_master_key_id         = var.message_kms_key_arn
@@ -75,7 +110,7 @@ data "aws_iam_policy_document" "queue" {
     condition {
       test     = "ArnEquals"
       variable = "aws:SourceArn"
-      values   = [aws_sns_topic.this.arn]
+      values   = [local.topic_arn]
     }
   }
 }
@@ -118,7 +153,7 @@ data "aws_iam_policy_document" "key" {
     condition {
       test     = "ArnEquals"
       variable = "aws:SourceArn"
-      values   = [aws_sns_topic.this.arn]
+      values   = [local.topic_arn]
     }
   }
 }
@@ -130,7 +165,10 @@ resource "aws_sqs_queue_policy" "this" {
   policy    = data.aws_iam_policy_document.queue.json
 }
 
+# Only the account of the queue can subscribe it without a confirmation.
 resource "aws_sns_topic_subscription" "this" {
+  count = local.queue_account == local.account ? 1 : 0
+
   topic_arn            = aws_sns_topic.this.arn
   protocol             = "sqs"
   endpoint             = local.queue_arn

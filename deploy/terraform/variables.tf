@@ -1,5 +1,5 @@
 variable "sources" {
-  description = "Sources by their id in auditstream.yaml: buckets of this account and region, and which of their objects."
+  description = "Sources by their id in auditstream.yaml: buckets of this account and region, and which of their objects. Buckets by names that are known before anything is made: aws_s3_bucket's bucket, not its id."
   type = map(object({
     bucket = string
     prefix = optional(string, "")
@@ -32,7 +32,7 @@ variable "queue_name" {
 }
 
 variable "queue_arn" {
-  description = "ARN of a queue that is there already, here or elsewhere; its owner lets the topic send to it. Null: one is made."
+  description = "ARN, known before anything is made, of a queue that is there already, here or elsewhere. Its owner lets the topic send to it (output queue_policy) and, in another account, subscribes it from there: aws_sns_topic_subscription with raw_message_delivery. Null: one is made."
   type        = string
   default     = null
 }

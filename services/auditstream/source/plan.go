@@ -49,6 +49,9 @@ type Plan struct {
 	PolicyName string `json:"policyName"`
 	// QueueIsElsewhere: the configured queue is another account's or region's.
 	QueueIsElsewhere bool `json:"queueIsElsewhere,omitempty"`
+	// QueueAccount is the queue's when it is another one: only from there can it
+	// be subscribed without a confirmation.
+	QueueAccount string `json:"queueAccount,omitempty"`
 	// MessageKey is the KMS key of topic and queue, if they are to have one.
 	MessageKey string `json:"messageKey,omitempty"`
 
@@ -155,6 +158,9 @@ func (p *Plan) queue() {
 	p.QueueURL, p.QueueName = p.Source.Queue.URL, path.Base(parsed.Path)
 	p.QueueARN = strings.Join([]string{"arn", p.partition, "sqs", region, account, p.QueueName}, ":")
 	p.QueueIsElsewhere = account != p.Account || region != p.Region
+	if account != p.Account {
+		p.QueueAccount = account
+	}
 }
 
 // role is the configured one, or one of the source's name.

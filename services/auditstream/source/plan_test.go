@@ -54,6 +54,7 @@ func TestNames(t *testing.T) {
 	require.Equal(t, "arn:aws-cn:sns:cn-north-1:111122223333:acme-kubernetes_audit", plan.TopicARN)
 	require.Equal(t, "arn:aws-cn:sqs:us-east-1:444455556666:mine", plan.QueueARN)
 	require.True(t, plan.QueueIsElsewhere)
+	require.Equal(t, "444455556666", plan.QueueAccount)
 	require.Equal(t, "reader", plan.RoleName)
 	require.Equal(t, "/team/", plan.RolePath)
 	var script, module bytes.Buffer
@@ -108,6 +109,38 @@ func TestPrintedWithAKeyForMessages(t *testing.T) {
 	text.Reset()
 	require.NoError(t, plan.WriteTerraform(&text))
 	golden.Equal(t, "testdata/encrypted.tf", text.String())
+}
+
+// elsewherePlan has a queue of another account.
+func elsewherePlan(t *testing.T) source.Plan {
+	t.Helper()
+	s := testSource("production", "", "")
+	s.Queue.URL = "https://sqs.eu-central-1.amazonaws.com/444455556666/theirs"
+	plan, err := source.NewPlan(s, []config.Source{s}, source.PlanOptions{Account: account, Region: region})
+	require.NoError(t, err)
+	return plan
+}
+
+// The account of the queue may subscribe it, and nobody else does: from another
+// one it would wait for a confirmation, which nobody gives.
+func TestPrintedForAQueueOfAnotherAccount(t *testing.T) {
+	plan := elsewherePlan(t)
+	var text bytes.Buffer
+	require.NoError(t, plan.WriteShell(&text))
+	golden.Equal(t, "testdata/elsewhere.sh", text.String())
+	require.Contains(t, text.String(), `"QueueOwnerSubscribes"`)
+	require.NotContains(t, text.String(), "\naws sns subscribe")
+	require.Contains(t, text.String(), "\n#   aws sns subscribe")
+	require.NotContains(t, text.String(), "aws sqs create-queue")
+
+	s := plan.Source
+	s.Queue.URL = "https://sqs.us-east-1.amazonaws.com/" + account + "/ours"
+	plan, err := source.NewPlan(s, []config.Source{s}, source.PlanOptions{Account: account, Region: region})
+	require.NoError(t, err)
+	text.Reset()
+	require.NoError(t, plan.WriteShell(&text))
+	require.NotContains(t, text.String(), "QueueOwnerSubscribes")
+	require.Contains(t, text.String(), "\naws sns subscribe")
 }
 
 // S3 refuses filters that overlap; what only a glob tells apart is one.

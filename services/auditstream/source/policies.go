@@ -34,16 +34,25 @@ func allow(statements ...statement) policy {
 }
 
 // TopicPolicy lets the account's buckets, and nobody's else, publish: the topic
-// is there for all sources of the type.
+// is there for all sources of the type. Where the queue is another account's,
+// that one may subscribe it.
 func (p *Plan) TopicPolicy() any {
-	return allow(statement{
+	statements := []statement{{
 		Sid: "BucketsNotify", Principal: map[string]string{"Service": "s3.amazonaws.com"},
 		Action: []string{"sns:Publish"}, Resource: p.TopicARN,
 		Condition: condition{
 			"ArnLike":      {"aws:SourceArn": {"arn:" + p.partition + ":s3:::*"}},
 			"StringEquals": {"aws:SourceAccount": {p.Account}},
 		},
-	})
+	}}
+	if p.QueueAccount != "" {
+		statements = append(statements, statement{
+			Sid: "QueueOwnerSubscribes", Principal: map[string]string{"AWS": "arn:" + p.partition + ":iam::" + p.QueueAccount + ":root"},
+			Action: []string{"sns:Subscribe"}, Resource: p.TopicARN,
+			Condition: condition{"StringEquals": {"sns:Protocol": {"sqs"}, "sns:Endpoint": {p.QueueARN}}},
+		})
+	}
+	return allow(statements...)
 }
 
 // QueuePolicy lets the topic send.

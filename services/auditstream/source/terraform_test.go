@@ -2,11 +2,9 @@ package source_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -111,34 +109,9 @@ func TestTheModuleHoldsTogether(t *testing.T) {
 	require.Contains(t, m.text, `default     = "`+source.Type+`"`)
 }
 
-// What the module allows is what the printed policies allow.
-func TestTheModuleAllowsWhatThePoliciesDo(t *testing.T) {
-	plan := encryptedPlan(t)
-	action := regexp.MustCompile(`"((?:s3|sqs|sns|sts|kms):[A-Z][A-Za-z]+\*?)"`)
-	actions := func(text string) []string {
-		var all []string
-		for _, match := range action.FindAllStringSubmatch(text, -1) {
-			// The condition on the external id has the form of an action.
-			if match[1] != "sts:ExternalId" && match[1] != "kms:ViaService" {
-				all = append(all, match[1])
-			}
-		}
-		slices.Sort(all)
-		return slices.Compact(all)
-	}
-	var printed strings.Builder
-	for _, document := range []any{plan.TopicPolicy(), plan.QueuePolicy(), plan.RolePolicy(), plan.TrustPolicy(), plan.KeyPolicy()} {
-		text, err := json.Marshal(document)
-		require.NoError(t, err)
-		printed.Write(text)
-	}
-	require.Equal(t, actions(printed.String()), actions(readModule(t).text))
-	require.Len(t, actions(printed.String()), 11)
-}
-
 func TestThePrintedCallFitsTheModule(t *testing.T) {
 	m := readModule(t)
-	for name, plan := range map[string]source.Plan{"setup.tf": testPlan(t), "encrypted.tf": encryptedPlan(t)} {
+	for name, plan := range map[string]source.Plan{"setup.tf": testPlan(t), "encrypted.tf": encryptedPlan(t), "elsewhere.tf": elsewherePlan(t)} {
 		var text bytes.Buffer
 		require.NoError(t, plan.WriteTerraform(&text))
 		golden.Equal(t, filepath.Join("testdata", name), text.String())

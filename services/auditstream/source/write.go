@@ -84,8 +84,20 @@ func (p *Plan) WriteTerraform(w io.Writer) error {
 	} else if p.QueueName != p.TopicName {
 		set("queue_name", cty.StringVal(p.QueueName))
 	}
-	_, err := fmt.Fprintf(w, "# Account %s, region %s. Bucket notifications are a whole for each bucket: see the\n"+
-		"# module's manage_bucket_notifications when the bucket has others.\n%s", p.Account, p.Region, file.Bytes())
+	_, err := fmt.Fprintf(w, "# Account %s, region %s. One call is for all sources there, as the topic is: what is\n"+
+		"# printed for another bucket goes into its sources. Bucket notifications are a whole\n"+
+		"# for each bucket: see the module's manage_bucket_notifications when it has others.\n", p.Account, p.Region)
+	if err != nil {
+		return err
+	}
+	if p.QueueAccount != "" {
+		_, err = fmt.Fprintf(w, "# The queue is account %s's, which lets the topic send (output queue_policy) and\n"+
+			"# subscribes the queue: aws_sns_topic_subscription, raw_message_delivery = true.\n", p.QueueAccount)
+		if err != nil {
+			return err
+		}
+	}
+	_, err = w.Write(file.Bytes())
 	return err
 }
 
@@ -216,9 +228,15 @@ aws sqs set-queue-attributes --queue-url {{quote .QueueURL}} --attributes "$(cat
 JSON
 )"
 {{end}}
+{{- if .QueueAccount}}
+# The owner also subscribes the queue, when the topic is there: from any account
+# but the queue's it would have to be confirmed. With keys of account {{comment .QueueAccount}}:
+#   aws sns subscribe --region {{.Region}} --topic-arn {{.TopicARN}} \
+#     --protocol sqs --notification-endpoint {{comment .QueueARN}} --attributes RawMessageDelivery=true
+{{else}}
 aws sns subscribe --topic-arn {{quote .TopicARN}} --protocol sqs --notification-endpoint {{quote .QueueARN}} \
   --attributes RawMessageDelivery=true
-
+{{end}}
 # The role: who takes it, and the least it may do.
 trust="$(cat <<'JSON'
 {{.TrustPolicy}}

@@ -1,5 +1,6 @@
-# Account 111122223333, region eu-central-1. Bucket notifications are a whole for each bucket: see the
-# module's manage_bucket_notifications when the bucket has others.
+# Account 111122223333, region eu-central-1. One call is for all sources there, as the topic is: what is
+# printed for another bucket goes into its sources. Bucket notifications are a whole
+# for each bucket: see the module's manage_bucket_notifications when it has others.
 module "auditstream" {
   source = "github.com/auditstream/auditstream//deploy/terraform"
 
