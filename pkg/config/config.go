@@ -320,3 +320,9 @@ type Embedded struct {
 	ClickHouseTCPAddress  string `koanf:"clickhouseTCPAddress"`
 	ClickHouseHTTPAddress string `koanf:"clickhouseHTTPAddress"`
 }
+
+// TakeFreePorts lets the servers listen where this machine has a port to spare.
+func (e *Embedded) TakeFreePorts() {
+	const free = "127.0.0.1:0"
+	e.KafkaAddress, e.S3Address, e.ClickHouseTCPAddress, e.ClickHouseHTTPAddress = free, free, free, free
+}

@@ -177,10 +177,8 @@ func demoConfig(directory string, geoip []string) config.Config {
 	cfg.Enricher.GeoIP.Files = geoip
 	cfg.Fetcher.Backoff = 200 * time.Millisecond
 	cfg.Fetcher.Attempts = 3
-	cfg.Embedded = config.Embedded{
-		Directory: directory, KafkaAddress: "127.0.0.1:0", S3Address: "127.0.0.1:0",
-		ClickHouseTCPAddress: "127.0.0.1:0", ClickHouseHTTPAddress: "127.0.0.1:0",
-	}
+	cfg.Embedded = config.Embedded{Directory: directory}
+	cfg.Embedded.TakeFreePorts()
 	source := config.DefaultSource()
 	source.ID, source.Workspace, source.Bucket = stack.DefaultSourceID, "default", stack.DefaultBucket
 	source.Listing.Interval = time.Second

@@ -36,12 +36,7 @@ func configuration(t *testing.T) config.Config {
 	require.NoError(t, err)
 	cfg.Kafka.Instance = "test"
 	cfg.Embedded.Directory = t.TempDir()
-	for _, address := range []*string{
-		&cfg.Embedded.KafkaAddress, &cfg.Embedded.S3Address,
-		&cfg.Embedded.ClickHouseTCPAddress, &cfg.Embedded.ClickHouseHTTPAddress,
-	} {
-		*address = "127.0.0.1:0"
-	}
+	cfg.Embedded.TakeFreePorts()
 	return cfg
 }
 

@@ -55,12 +55,7 @@ func start(t *testing.T) *pipeline {
 	require.NoError(t, err)
 	cfg.Kafka.Instance = "test"
 	cfg.Embedded.Directory = t.TempDir()
-	for _, address := range []*string{
-		&cfg.Embedded.KafkaAddress, &cfg.Embedded.S3Address,
-		&cfg.Embedded.ClickHouseTCPAddress, &cfg.Embedded.ClickHouseHTTPAddress,
-	} {
-		*address = "127.0.0.1:0"
-	}
+	cfg.Embedded.TakeFreePorts()
 	cfg.Fetcher.Attempts, cfg.Fetcher.Backoff = 2, 10*time.Millisecond
 	p := &pipeline{t: t}
 	p.stack, err = stack.Start(t.Context(), cfg, p.options(stack.Options{Stages: []config.Command{}}))

@@ -48,11 +48,7 @@ func startPipeline(t *testing.T) *pipeline {
 	cfg.Fetcher.SliceSize = 128 << 10
 	cfg.Sink.BatchAge = 200 * time.Millisecond
 	cfg.Embedded.Directory = t.TempDir()
-	for _, address := range []*string{
-		&cfg.Embedded.KafkaAddress, &cfg.Embedded.S3Address, &cfg.Embedded.ClickHouseTCPAddress, &cfg.Embedded.ClickHouseHTTPAddress,
-	} {
-		*address = "127.0.0.1:0"
-	}
+	cfg.Embedded.TakeFreePorts()
 	log := slog.New(slog.DiscardHandler)
 	running, err := stack.Start(t.Context(), cfg, stack.Options{Log: log, Registry: telemetry.NewRegistry(), Health: telemetry.NewHealth(log)})
 	require.NoError(t, err)
