@@ -9,6 +9,9 @@ type GapError struct {
 	Partition int32
 	From, To  int64 // [From, To)
 	Reason    string
+	// Differs: nothing is missing, but the range that was read again gives other
+	// rows than those intended.
+	Differs bool
 }
 
 func (e *GapError) Error() string {

@@ -208,7 +208,7 @@ func (r *replay) runSink(ctx context.Context, f *fill, group, topic string) erro
 	stop()
 	<-told
 	if err != nil {
-		return err
+		return r.explain(err)
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w; run the same again to go on", ctx.Err())
