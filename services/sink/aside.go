@@ -28,6 +28,13 @@ func (w *worker) setAside(ctx context.Context, b *batch) error {
 	if len(b.malformed) == 0 {
 		return nil
 	}
+	if tell := w.service.options.LeaveOut; tell != nil {
+		for _, bad := range b.malformed {
+			tell(bad.record, bad.err)
+		}
+		b.malformed = nil
+		return nil
+	}
 	letters := make([]*kgo.Record, len(b.malformed))
 	for i, bad := range b.malformed {
 		letter := topics.DeadLetterRecord{
@@ -56,6 +63,10 @@ func (w *worker) setAside(ctx context.Context, b *batch) error {
 	b.malformed = nil
 	return nil
 }
+
+// passesOver tells whether a record that is no row is passed over. Otherwise it
+// stops its partition.
+func (s *Service) passesOver() bool { return s.options.DeadLetter != "" || s.options.LeaveOut != nil }
 
 // produce returns when all records are durable, or with ctx: one that was sent
 // and not answered can't be taken back while the brokers are away.
@@ -91,7 +102,7 @@ func (w *worker) bring(ctx context.Context, b *batch, in *intent, recovered bool
 		step = w.settle
 	}
 	err := step(ctx, b, in)
-	if !errors.Is(err, topics.ErrMalformed) || w.service.options.DeadLetter == "" || !w.leaveOut(b) {
+	if !errors.Is(err, topics.ErrMalformed) || !w.service.passesOver() || !w.leaveOut(b) {
 		return err
 	}
 	if err := w.setAside(ctx, b); err != nil {

@@ -220,7 +220,7 @@ func (s *Service) begin(from, committed map[int32]int64, open map[int32]*intent,
 			service: s, partition: partition, topicID: topicID, run: runs[partition],
 			position: position, open: open[partition], shrunk: shrunk[partition],
 			log:      s.log.With("topic", s.topic, "partition", partition),
-			gather:   newGatherer(s.shardOf(partition).table, s.expander(), s.options.DeadLetter != ""),
+			gather:   newGatherer(s.shardOf(partition).table, s.expander(), s.passesOver()),
 			shard:    s.shardOf(partition),
 			stopping: make(chan struct{}), done: make(chan struct{}),
 		}

@@ -75,19 +75,19 @@ func (g *gatherer) add(record *kgo.Record, arrived time.Time) error {
 		g.since = arrived
 	}
 	if g.expand == nil {
-		switch err := g.row(record); {
-		case errors.Is(err, topics.ErrMalformed) && g.aside:
-			g.malformed = append(g.malformed, malformed{record, err})
-		case err != nil:
+		if err := g.passed(record, g.row(record)); err != nil {
 			return err
 		}
 	} else {
 		rows, err := g.expand(record)
 		if err != nil {
-			return fmt.Errorf("record %s/%d at offset %d: %w", record.Topic, record.Partition, record.Offset, err)
+			err = fmt.Errorf("record %s/%d at offset %d: %w", record.Topic, record.Partition, record.Offset, err)
+		}
+		if err := g.passed(record, err); err != nil {
+			return err
 		}
 		for _, row := range rows {
-			if err := g.row(row); err != nil {
+			if err := g.passed(row, g.row(row)); err != nil {
 				return err
 			}
 		}
@@ -95,6 +95,16 @@ func (g *gatherer) add(record *kgo.Record, arrived time.Time) error {
 	g.bytes += costOf(record)
 	g.to = record.Offset + 1
 	return nil
+}
+
+// passed collects a record that is malformed, where that is wanted, and gives
+// every other error back.
+func (g *gatherer) passed(record *kgo.Record, err error) error {
+	if g.aside && errors.Is(err, topics.ErrMalformed) {
+		g.malformed = append(g.malformed, malformed{record, err})
+		return nil
+	}
+	return err
 }
 
 func (g *gatherer) row(record *kgo.Record) error {

@@ -42,6 +42,9 @@ type Options struct {
 	// DeadLetter is the topic that records which are no rows are set aside in;
 	// without one the partition of such a record stops.
 	DeadLetter string
+	// LeaveOut, in place of DeadLetter, leaves such records out and tells of each:
+	// of a topic whose own sink has set them aside. Several goroutines call it.
+	LeaveOut func(record *kgo.Record, err error)
 	// Bounded ends Run when every partition is at the end of the run that
 	// CommitRun has recorded for the group.
 	Bounded bool
@@ -140,6 +143,7 @@ func (s *Service) validate() error {
 	}
 	require(o.Topic != "" && o.Rows != nil, "no topic or rows given")
 	require(o.Group != "", "no group given")
+	require(o.DeadLetter == "" || o.LeaveOut == nil, "records that are no rows are either set aside or left out")
 	require(o.Log != nil && o.Registerer != nil && o.Health != nil, "log, registerer and health are required")
 	require(c.BatchRows >= 1 && c.BatchRows <= config.MaxBatchRows, "sink.batchRows: %d is not in 1..%d", c.BatchRows, config.MaxBatchRows)
 	require(c.BatchSize >= 1 && c.BatchSize <= config.MaxBatchSize, "sink.batchSize: %d is not in 1..%d", c.BatchSize, config.MaxBatchSize)

@@ -40,6 +40,7 @@ type fill struct {
 	limiter   *rate.Limiter    // nil: no limit
 	read      atomic.Int64
 	unwanted  atomic.Int64
+	malformed atomic.Int64
 	rows      atomic.Int64
 	unlimited context.Context // done when nothing is to wait any more
 }
@@ -77,6 +78,7 @@ func (r *replay) newExpand(f *fill) sink.Expand {
 		case lines == nil:
 			wanted, err := r.filter.wantsRow(record, &row)
 			if err != nil {
+				f.rows.Add(1) // leaveOut takes it back
 				return nil, err
 			}
 			if wanted {
@@ -92,6 +94,21 @@ func (r *replay) newExpand(f *fill) sink.Expand {
 		}
 		f.rows.Add(int64(len(rows)))
 		return rows, nil
+	}
+}
+
+// leaveOut is told of a record of `normalized` that is no row. The pipeline's
+// sink has set it aside, or will when it comes there; which they are is a matter
+// of their bytes alone.
+func (r *replay) leaveOut(f *fill) func(*kgo.Record, error) {
+	if r.From != FromNormalized {
+		return nil // what rows are made of has been found good before
+	}
+	return func(record *kgo.Record, err error) {
+		f.malformed.Add(1)
+		f.rows.Add(-1)
+		r.Log.Warn("a record is no row and is passed over, as the sink sets it aside",
+			"topic", record.Topic, "partition", record.Partition, "offset", record.Offset, "error", err)
 	}
 }
 
@@ -191,7 +208,7 @@ func (r *replay) runSink(ctx context.Context, f *fill, group, topic string) erro
 	}
 	made, err := sink.New(sink.Options{
 		Name: "replay", Config: r.sinkConfig(f), ClickHouse: r.target(), Topic: topic, Rows: sink.Events,
-		NewExpand: func() sink.Expand { return r.newExpand(f) }, Bounded: true, Replace: r.plan.run.replaces,
+		NewExpand: func() sink.Expand { return r.newExpand(f) }, Bounded: true, Replace: r.plan.run.replaces, LeaveOut: r.leaveOut(f),
 		Group: group, Client: options, AcceptGap: r.Config.Kafka.AcceptGap,
 		Log: r.Log, Registerer: prometheus.NewRegistry(), Health: telemetry.NewHealth(r.Log), Hook: r.Hook,
 	})
@@ -278,13 +295,16 @@ type Summary struct {
 	Live     string
 	Records  int64 // read
 	Unwanted int64 // passed over by the filter
-	Rows     int64
-	Rejected map[string]int // lines by reason, which are dead letters already
-	Skipped  map[string]int // by reason
-	Copied   uint64         // by a swap: rows that the replay has not made
-	Swapped  bool
-	Over     bool // it had ended before
-	DryRun   bool
+	// Malformed are records of `normalized` that are no rows, which the sink sets
+	// aside.
+	Malformed int64
+	Rows      int64
+	Rejected  map[string]int // lines by reason, which are dead letters already
+	Skipped   map[string]int // by reason
+	Copied    uint64         // by a swap: rows that the replay has not made
+	Swapped   bool
+	Over      bool // it had ended before
+	DryRun    bool
 }
 
 func (r *replay) summary(f *fill, copied uint64) Summary {
@@ -295,7 +315,7 @@ func (r *replay) summary(f *fill, copied uint64) Summary {
 	if f == nil {
 		return s
 	}
-	s.Records, s.Unwanted, s.Rows = f.read.Load(), f.unwanted.Load(), f.rows.Load()
+	s.Records, s.Unwanted, s.Malformed, s.Rows = f.read.Load(), f.unwanted.Load(), f.malformed.Load(), f.rows.Load()
 	if f.lines != nil {
 		counts := f.lines.Counts()
 		s.Rejected, s.Skipped = counts.Rejected, counts.Skipped
@@ -306,6 +326,9 @@ func (r *replay) summary(f *fill, copied uint64) Summary {
 // String says it for people.
 func (s Summary) String() string {
 	text := fmt.Sprintf("replay %s: %s read, %s passed over, %s into %s", s.Name, digits.Of(s.Records, "record"), digits.Group(s.Unwanted), digits.Of(s.Rows, "row"), s.Table)
+	if s.Malformed > 0 {
+		text += fmt.Sprintf("; %s no rows, passed over as the sink sets them aside (malformed-record)", digits.Of(s.Malformed, "record"))
+	}
 	for _, part := range []struct {
 		what   string
 		counts map[string]int
