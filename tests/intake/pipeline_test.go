@@ -34,6 +34,7 @@ type pipeline struct {
 	client  *kgo.Client
 	sources []config.Source
 	s3      config.S3
+	tries   int // of an object; 0: as by default
 }
 
 func newPipeline(t *testing.T, s3 config.S3, sources ...config.Source) *pipeline {
@@ -61,6 +62,9 @@ func (p *pipeline) config() config.Config {
 		topic.Partitions = 3
 	}
 	cfg.Fetcher.SliceSize = 256 << 10
+	if p.tries > 0 {
+		cfg.Fetcher.Attempts, cfg.Fetcher.Backoff = p.tries, 50*time.Millisecond
+	}
 	cfg.Sink.BatchAge = 200 * time.Millisecond
 	cfg.S3, cfg.Sources = p.s3, p.sources
 	return cfg
