@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/gofrs/flock"
+	"github.com/auditstream/auditstream/pkg/cachefolder"
 )
 
 const (
@@ -60,60 +60,52 @@ func FetchEngine(ctx context.Context, log *slog.Logger) (string, error) {
 	if !known {
 		return "", fmt.Errorf("%w for %s: put a clickhouse binary on PATH, or name a server in the configuration", ErrEngineUnavailable, platform)
 	}
-	cache, err := os.UserCacheDir()
+	folder, err := cachefolder.Of("engine", engineVersion)
 	if err != nil {
-		return "", fmt.Errorf("find the user's cache folder: %w", err)
+		return "", err
 	}
-	return fetchEngine(ctx, filepath.Join(cache, "auditstream", "engine", engineVersion), source, orDiscard(log))
+	return fetchEngine(ctx, folder, source, orDiscard(log))
 }
 
 func fetchEngine(ctx context.Context, folder string, source enginePackage, log *slog.Logger) (string, error) {
 	path := filepath.Join(folder, "libchdb.so")
-	if present(path) {
-		return path, nil
-	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return "", fmt.Errorf("create cache folder: %w", err)
-	}
-	lock := flock.New(filepath.Join(folder, "lock"))
-	if _, err := lock.TryLockContext(ctx, 200*time.Millisecond); err != nil {
-		return "", fmt.Errorf("wait for the lock of %s: %w", folder, err)
-	}
-	defer lock.Unlock()
-	if present(path) { // fetched by whom we waited for
-		return path, nil
-	}
+	return path, cachefolder.Fill(ctx, folder, func() bool { return present(path) }, func() error {
+		return fillWithEngine(ctx, folder, path, source, log)
+	})
+}
 
-	// We hold the lock, so what lies here is of a process that died.
+// fillWithEngine puts the library at path, in the folder.
+func fillWithEngine(ctx context.Context, folder, path string, source enginePackage, log *slog.Logger) error {
+	// What lies here is of a process that died.
 	leftovers, err := filepath.Glob(filepath.Join(folder, "partial-*"))
 	if err != nil {
-		return "", fmt.Errorf("look for leftovers: %w", err)
+		return fmt.Errorf("look for leftovers: %w", err)
 	}
 	for _, leftover := range leftovers {
 		if err := os.RemoveAll(leftover); err != nil {
-			return "", fmt.Errorf("remove leftover: %w", err)
+			return fmt.Errorf("remove leftover: %w", err)
 		}
 	}
 	partial, err := os.MkdirTemp(folder, "partial-")
 	if err != nil {
-		return "", fmt.Errorf("create folder for the download: %w", err)
+		return fmt.Errorf("create folder for the download: %w", err)
 	}
 	defer os.RemoveAll(partial)
 
 	tarball, err := packWithNPM(ctx, source, partial, log)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrEngineUnavailable, explain(err))
+		return fmt.Errorf("%w: %w", ErrEngineUnavailable, explain(err))
 	}
 	if source.integrity == "" {
 		log.Warn("no integrity hash is pinned for this platform; npm checked the registry's", "package", source.name)
 	} else if err := checkIntegrity(tarball, source.integrity); err != nil {
-		return "", fmt.Errorf("%s@%s: %w", source.name, engineVersion, err)
+		return fmt.Errorf("%s@%s: %w", source.name, engineVersion, err)
 	}
 	log.Info("unpacking the ClickHouse engine", "folder", folder)
 	if err := unpackLibrary(tarball, path); err != nil {
-		return "", fmt.Errorf("unpack the ClickHouse engine: %w", explain(err))
+		return fmt.Errorf("unpack the ClickHouse engine: %w", explain(err))
 	}
-	return path, nil
+	return nil
 }
 
 func present(path string) bool {

@@ -129,18 +129,20 @@ func (p *process) failure() error {
 
 // ready waits until probe succeeds, the child ends, or ctx does.
 func (p *process) ready(ctx context.Context, probe func(context.Context) error) error {
+	var watching sync.WaitGroup
+	defer watching.Wait()
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	pause := time.NewTicker(20 * time.Millisecond)
 	defer pause.Stop()
-	go func() {
+	watching.Go(func() {
 		// A probe must not outlast the child it asks.
 		select {
 		case <-p.exited:
 			cancel()
 		case <-ctx.Done():
 		}
-	}()
+	})
 	var last error
 	for {
 		asking, asked := context.WithTimeout(ctx, probeTimeout)

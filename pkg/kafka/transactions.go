@@ -21,7 +21,10 @@ var ErrAbort = errors.New("abort the transaction and try again")
 
 const (
 	defaultMaxRecords = 10_000
-	defaultLinger     = 5 * time.Millisecond
+	// defaultLinger suits records that are small and many, and work that begins
+	// only when they are gathered: a transaction's fixed cost of several requests
+	// is shared by more of them, and nothing waits beside it.
+	defaultLinger = 5 * time.Millisecond
 	// maxGather bounds what one transaction holds in values.
 	maxGather = 64 * mebibyte
 	// closeTimeout bounds ending the last transaction and leaving the group.

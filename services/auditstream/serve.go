@@ -146,13 +146,13 @@ func (a *application) serveStage(ctx context.Context, stage config.Command) erro
 	if err != nil {
 		return err
 	}
-	task, err := stack.NewStage(ctx, stage, p.cfg, p.options())
+	tasks, err := stack.NewStage(ctx, stage, p.cfg, p.options())
 	if err != nil {
 		return err
 	}
 	build := telemetry.ReadBuild()
 	p.log.Info("start", "stage", stage, "version", build.Version, "commit", build.Revision, "instance", p.cfg.Kafka.Instance)
-	if err := lifecycle.Run(ctx, lifecycle.Grace, append(p.tasks(), task)...); err != nil {
+	if err := lifecycle.Run(ctx, lifecycle.Grace, append(p.tasks(), tasks...)...); err != nil {
 		return err
 	}
 	p.log.Info("finished", "stage", stage)

@@ -36,7 +36,9 @@ import (
 // fit.
 const bufferedBytes = 32 << 20
 
-// linger is how long a transaction gathers objects. It is short: meanwhile the
+// linger is how long a transaction gathers objects. It is far below what
+// kafka.TransactionOptions takes by default, which is made for single lines: one
+// object alone is enough work for a transaction, and while more are gathered the
 // open streams, which have read ahead as far as they may, stand still.
 const linger = 200 * time.Microsecond
 

@@ -20,7 +20,8 @@ const Grace = 45 * time.Second
 // ErrNotFinished is what Run ends with when tasks outlive their grace.
 var ErrNotFinished = errors.New("did not finish in time")
 
-// Task is one thing that runs until its context is done.
+// Task is one thing that runs until its context is done. Several may have one
+// name: to people they are one thing.
 type Task struct {
 	Name string
 	Run  func(context.Context) error
@@ -36,11 +37,11 @@ func Run(ctx context.Context, grace time.Duration, tasks ...Task) error {
 	var (
 		mu      sync.Mutex
 		failed  []error
-		running = make(map[string]bool, len(tasks))
+		running = make(map[string]int, len(tasks))
 		all     sync.WaitGroup
 	)
 	for _, task := range tasks {
-		running[task.Name] = true
+		running[task.Name]++
 	}
 	for _, task := range tasks {
 		all.Go(func() {
@@ -49,7 +50,7 @@ func Run(ctx context.Context, grace time.Duration, tasks ...Task) error {
 			stopped := ctx.Err() != nil && errors.Is(err, context.Canceled)
 			mu.Lock()
 			defer mu.Unlock()
-			delete(running, task.Name)
+			running[task.Name]--
 			if err != nil && !stopped {
 				failed = append(failed, fmt.Errorf("%s: %w", task.Name, err))
 			}
@@ -69,8 +70,10 @@ func Run(ctx context.Context, grace time.Duration, tasks ...Task) error {
 	case <-timer.C:
 		mu.Lock()
 		var late []string
-		for name := range running {
-			late = append(late, name)
+		for name, tasks := range running {
+			if tasks > 0 {
+				late = append(late, name)
+			}
 		}
 		slices.Sort(late)
 		failed = append(failed, fmt.Errorf("%s: %w (%s)", strings.Join(late, ", "), ErrNotFinished, grace))

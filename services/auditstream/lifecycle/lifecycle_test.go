@@ -65,6 +65,19 @@ func TestCancelledForAnotherReasonIsAnError(t *testing.T) {
 	})
 }
 
+// A stage may be of several tasks, which have its name.
+func TestTasksOfOneName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		err := lifecycle.Run(ctx, 10*time.Second, waits("sink", time.Second, errors.New("last insert failed")), waits("sink", time.Hour, nil))
+		require.EqualError(t, err, "sink: last insert failed\nsink: did not finish in time (10s)")
+		err = lifecycle.Run(ctx, 10*time.Second, waits("sink", time.Hour, nil), waits("sink", time.Hour, nil), waits("b", 0, nil))
+		require.EqualError(t, err, "sink: did not finish in time (10s)")
+		time.Sleep(2 * time.Hour) // the late ones end
+	})
+}
+
 func TestBoundedFinish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

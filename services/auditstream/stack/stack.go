@@ -107,11 +107,11 @@ func (s *Stack) start(ctx context.Context, options Options) error {
 		stages = []config.Command{config.CommandFetcher, config.CommandEnricher, config.CommandSink}
 	}
 	for _, stage := range stages {
-		task, err := NewStage(ctx, stage, s.cfg, options)
+		tasks, err := NewStage(ctx, stage, s.cfg, options)
 		if err != nil {
 			return err
 		}
-		s.tasks = append(s.tasks, task)
+		s.tasks = append(s.tasks, tasks...)
 	}
 	return nil
 }

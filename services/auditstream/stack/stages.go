@@ -2,9 +2,7 @@ package stack
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/auditstream/auditstream/pkg/audit"
 	"github.com/auditstream/auditstream/pkg/config"
@@ -15,13 +13,15 @@ import (
 	"github.com/auditstream/auditstream/services/sink"
 )
 
-// NewStage makes one stage from its part of the configuration. It checks, and
-// connects to nothing.
-func NewStage(ctx context.Context, stage config.Command, cfg config.Config, options Options) (lifecycle.Task, error) {
+// NewStage makes the tasks of one stage from its part of the configuration: the
+// sink has two, the others one. It checks, and connects to nothing.
+func NewStage(ctx context.Context, stage config.Command, cfg config.Config, options Options) ([]lifecycle.Task, error) {
 	log := options.Log
 	broker := cfg.Kafka
 	broker.ClientID += "-" + string(stage)
-	task := lifecycle.Task{Name: string(stage)}
+	named := func(run func(context.Context) error) lifecycle.Task {
+		return lifecycle.Task{Name: string(stage), Run: run}
+	}
 	switch stage {
 	case config.CommandFetcher:
 		made, err := fetcher.New(ctx, fetcher.Options{
@@ -29,13 +29,13 @@ func NewStage(ctx context.Context, stage config.Command, cfg config.Config, opti
 			Log: log.With("stage", stage), Registerer: options.Registry, Health: options.Health, AtStep: atSplitStep,
 		})
 		if err != nil {
-			return task, err
+			return nil, err
 		}
-		task.Run = made.Run
+		return []lifecycle.Task{named(made.Run)}, nil
 	case config.CommandEnricher:
 		sources, err := AuditSources(cfg.Sources)
 		if err != nil {
-			return task, err
+			return nil, err
 		}
 		made, err := enricher.New(enricher.Options{
 			Kafka: cfg.Kafka, Topics: cfg.Topics.Names(), LineLimit: int64(cfg.Topics.LineLimit), // it adds its name itself
@@ -43,20 +43,20 @@ func NewStage(ctx context.Context, stage config.Command, cfg config.Config, opti
 			Log: log, Registerer: options.Registry, Health: options.Health,
 		})
 		if err != nil {
-			return task, err
+			return nil, err
 		}
-		task.Run = made.Run
+		return []lifecycle.Task{named(made.Run)}, nil
 	case config.CommandSink:
 		// Each has options of its own: clients that are made of the same ones write
 		// to memory that these share.
 		client, err := kafka.Options(broker, log.With("stage", stage), options.Registry)
 		if err != nil {
-			return task, err
+			return nil, err
 		}
 		broker.ClientID = cfg.Kafka.ClientID + "-ledger"
 		ledgerClient, err := kafka.Options(broker, log.With("stage", "ledger"), options.Registry)
 		if err != nil {
-			return task, err
+			return nil, err
 		}
 		common := sink.Options{
 			Config: cfg.Sink, ClickHouse: cfg.ClickHouse, AcceptGap: cfg.Kafka.AcceptGap,
@@ -68,31 +68,15 @@ func NewStage(ctx context.Context, stage config.Command, cfg config.Config, opti
 		ledger.Name, ledger.Topic, ledger.Rows, ledger.Group = "ledger", cfg.Topics.Names().Ledger, sink.Ledger, cfg.Kafka.Group+"-ledger"
 		ofEvents, err := sink.New(events)
 		if err != nil {
-			return task, err
+			return nil, err
 		}
 		ofLedger, err := sink.New(ledger)
 		if err != nil {
-			return task, err
+			return nil, err
 		}
-		task.Run = both(ofEvents.Run, ofLedger.Run)
+		return []lifecycle.Task{named(ofEvents.Run), named(ofLedger.Run)}, nil
 	default:
-		return task, fmt.Errorf("%s is not a stage", stage)
-	}
-	return task, nil
-}
-
-// both runs the two until ctx is done or one of them ends, and gives the errors
-// of both.
-func both(first, second func(context.Context) error) func(context.Context) error {
-	return func(ctx context.Context) error {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		var firstErr, secondErr error
-		var running sync.WaitGroup
-		running.Go(func() { defer cancel(); firstErr = first(ctx) })
-		running.Go(func() { defer cancel(); secondErr = second(ctx) })
-		running.Wait()
-		return errors.Join(firstErr, secondErr)
+		return nil, fmt.Errorf("%s is not a stage", stage)
 	}
 }
 

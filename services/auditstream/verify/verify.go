@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -166,6 +167,8 @@ func seconds(at time.Time) uint32 {
 
 // compare reads both tables side by side and finds the objects that differ.
 func (v *verification) compare(ctx context.Context) error {
+	var reading sync.WaitGroup
+	defer reading.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	groups := make(chan []entry, 64)
@@ -173,10 +176,10 @@ func (v *verification) compare(ctx context.Context) error {
 	// It is begun when the rows' answer arrives: who does not read what the server
 	// sends is cut off in the end.
 	begin := func() {
-		go func() {
+		reading.Go(func() {
 			defer close(groups)
 			failed <- v.groups(ctx, groups)
-		}()
+		})
 	}
 	var next []entry
 	begun := false
