@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -290,19 +291,16 @@ func (s *session) rewind(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 
-	pause := newBackoff()
 	admin := kadm.NewClient(s.client)
-	for {
-		committed, err := committedOffsets(ctx, admin, s.t.opts.Group)
-		if err == nil {
-			return s.comparePositions(committed, before)
-		}
-		if ctx.Err() != nil {
-			return err
-		}
+	committed, err := backoff.Retry(ctx, func() (Positions, error) {
+		return committedOffsets(ctx, admin, s.t.opts.Group)
+	}, backoff.WithBackOff(newBackoff()), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, _ time.Duration) {
 		s.t.log.Debug("reading the committed offsets after an abort, trying again", "error", err)
-		pause.wait(ctx)
+	}))
+	if err != nil {
+		return err
 	}
+	return s.comparePositions(committed, before)
 }
 
 // errPositions: the client goes on from another offset than the group's. The

@@ -8,10 +8,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/delay"
 )
 
 // ErrAbort is what process returns (wrapped or bare) when it can't do its work
@@ -91,7 +93,7 @@ type Transactions struct {
 	// limit of records per transaction: halved when process runs out of time,
 	// doubled with every commit.
 	limit   int
-	backoff backoff
+	backoff *backoff.ExponentialBackOff
 }
 
 // NewTransactions checks the options. It talks to no broker.
@@ -153,7 +155,7 @@ func (t *Transactions) Run(ctx context.Context, process func(ctx context.Context
 		}
 		t.metrics.sessions.Inc()
 		t.log.Warn("the Kafka session failed, starting another", "error", err)
-		t.backoff.wait(ctx)
+		delay.For(ctx, t.backoff.NextBackOff())
 	}
 	return nil
 }

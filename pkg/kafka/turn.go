@@ -39,7 +39,7 @@ func (t *Transactions) runSession(ctx context.Context, process processFunc) erro
 		case err == nil:
 		case errors.As(err, &stage):
 			t.health.setGroup(err)
-			t.backoff.wait(ctx)
+			delay.For(ctx, t.backoff.NextBackOff())
 		default:
 			var failed *processError
 			if ctx.Err() == nil && !errors.As(err, &failed) {
@@ -181,7 +181,7 @@ func (s *session) conclude(ctx context.Context, tx *Transaction, processed error
 		t.metrics.committed.Inc()
 		t.metrics.records.Add(float64(len(tx.records)))
 		t.limit = min(2*t.limit, t.opts.MaxRecords)
-		t.backoff.reset()
+		t.backoff.Reset()
 		t.health.setGroup(nil)
 		if t.opts.OnCommit != nil {
 			t.opts.OnCommit()
@@ -217,7 +217,7 @@ func (s *session) conclude(ctx context.Context, tx *Transaction, processed error
 	t.log.Debug("transaction aborted, its records come again", "error", reason)
 	// Not in a rebalance's way, and back to the broker's offsets already.
 	s.group.AllowRebalance()
-	t.backoff.wait(ctx)
+	delay.For(ctx, t.backoff.NextBackOff())
 	return nil
 }
 

@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/auditstream/auditstream/pkg/clickhouse"
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/delay"
@@ -126,9 +124,7 @@ func (s *Service) prepareShards(ctx context.Context, background *sync.WaitGroup)
 
 // prepare tries until the shard's server answers and its table is fit.
 func (s *Service) prepare(ctx context.Context, shard *shard, tell func(attempt)) {
-	spacing := backoff.NewExponentialBackOff()
-	spacing.InitialInterval = s.options.Config.Backoff
-	spacing.MaxInterval = longestBackoff
+	spacing := s.spacing()
 	for first := true; ; first = false {
 		tryCtx, cancel := context.WithTimeout(ctx, s.options.Config.InsertTimeout)
 		err := shard.table.Prepare(tryCtx)
@@ -141,10 +137,7 @@ func (s *Service) prepare(ctx context.Context, shard *shard, tell func(attempt))
 			close(shard.ready)
 		}
 		tell(attempt{shard, first, err})
-		if err == nil {
-			return
-		}
-		if !delay.For(ctx, spacing.NextBackOff()) {
+		if err == nil || !delay.For(ctx, spacing.NextBackOff()) {
 			return
 		}
 	}

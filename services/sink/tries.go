@@ -25,10 +25,15 @@ type tries struct {
 }
 
 func (w *worker) tries(step string, b *batch) *tries {
+	return &tries{w: w, step: step, batch: b, backoff: w.service.spacing()}
+}
+
+// spacing grows from try to try.
+func (s *Service) spacing() *backoff.ExponentialBackOff {
 	spacing := backoff.NewExponentialBackOff()
-	spacing.InitialInterval = w.service.options.Config.Backoff
+	spacing.InitialInterval = s.options.Config.Backoff
 	spacing.MaxInterval = longestBackoff
-	return &tries{w: w, step: step, batch: b, backoff: spacing}
+	return spacing
 }
 
 // again takes the error of a try and returns nil when it is time for the next

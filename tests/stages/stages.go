@@ -35,15 +35,15 @@ func Config(brokers []string, name string) config.Config {
 // end in order then. Without a registry each has one of its own.
 func Run(t testing.TB, cfg config.Config, log *slog.Logger, registry *prometheus.Registry, names ...config.Command) (stop func()) {
 	t.Helper()
-	tasks := make([]lifecycle.Task, len(names))
-	for i, name := range names {
+	var tasks []lifecycle.Task
+	for _, name := range names {
 		opts := stack.Options{Log: log, Registry: registry, Health: telemetry.NewHealth(log)}
 		if registry == nil {
 			opts.Registry = prometheus.NewRegistry()
 		}
-		var err error
-		tasks[i], err = stack.NewStage(t.Context(), name, cfg, opts)
+		made, err := stack.NewStage(t.Context(), name, cfg, opts)
 		require.NoError(t, err)
+		tasks = append(tasks, made...)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, len(tasks))

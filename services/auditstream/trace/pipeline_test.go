@@ -25,6 +25,7 @@ import (
 	"github.com/auditstream/auditstream/pkg/identity"
 	"github.com/auditstream/auditstream/pkg/objectstore"
 	"github.com/auditstream/auditstream/pkg/telemetry"
+	"github.com/auditstream/auditstream/services/auditstream/lifecycle"
 	"github.com/auditstream/auditstream/services/auditstream/stack"
 	"github.com/auditstream/auditstream/services/auditstream/trace"
 	"github.com/auditstream/auditstream/topics"
@@ -98,9 +99,9 @@ func (p *pipeline) run(stages ...config.Command) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	group, ctx := errgroup.WithContext(ctx)
 	for _, stage := range stages {
-		task, err := stack.NewStage(ctx, stage, p.cfg, p.options(stack.Options{}))
+		tasks, err := stack.NewStage(ctx, stage, p.cfg, p.options(stack.Options{}))
 		require.NoError(p.t, err)
-		group.Go(func() error { return task.Run(ctx) })
+		group.Go(func() error { return lifecycle.Run(ctx, lifecycle.Grace, tasks...) })
 	}
 	stopped := false
 	stop = func() {

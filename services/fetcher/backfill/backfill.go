@@ -13,9 +13,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/pkg/identity"
 	"github.com/auditstream/auditstream/pkg/objectstore"
 	"github.com/auditstream/auditstream/services/fetcher/intake"
@@ -159,24 +159,22 @@ func (b *backfill) listPatiently(ctx context.Context, i int) error {
 		defer b.mu.Unlock()
 		return b.progress.Ranges[i].from()
 	}
-	pause := firstPause
-	for tries := 1; ; tries++ {
+	spacing := &backoff.ExponentialBackOff{InitialInterval: firstPause, Multiplier: 2, MaxInterval: longestPause}
+	tries := 0
+	var err error // of the last try, whatever ended the trying
+	_, _ = backoff.Retry(ctx, func() (struct{}, error) {
 		before := position()
-		err := b.list(ctx, i)
-		if !errors.Is(err, objectstore.ErrUnavailable) || ctx.Err() != nil {
-			return err
+		err = b.list(ctx, i)
+		if tries++; position() != before {
+			tries = 1
+			spacing.Reset()
 		}
-		if position() != before {
-			tries, pause = 1, firstPause
+		if errors.Is(err, objectstore.ErrUnavailable) && tries < mostTries {
+			return struct{}{}, err
 		}
-		if tries == mostTries {
-			return err
-		}
-		if !delay.For(ctx, pause) {
-			return err
-		}
-		pause = min(2*pause, longestPause)
-	}
+		return struct{}{}, backoff.Permanent(err)
+	}, backoff.WithBackOff(spacing), backoff.WithMaxElapsedTime(0))
+	return err
 }
 
 // list works on one range, a stretch of keys at a time: the announcements of a
