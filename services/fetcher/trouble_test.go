@@ -116,3 +116,57 @@ func TestMoreLargeObjectsThanPlaces(t *testing.T) {
 	require.LessOrEqual(t, r.metric("auditstream_fetcher_open_objects"), 2.0)
 	w.deadLetters(0)
 }
+
+// A store that gives nothing for longer than a transaction lasts costs neither
+// the stream nor, however often it does so, the object.
+func TestAStoreThatIsSlowCostsNoStream(t *testing.T) {
+	w := newWorld(t)
+	want := make(expected)
+	text := noise(500_000)
+	want.lines(w.put("logs/slow", zip(text)), text)
+	var reads, pauses atomic.Int64
+	w.faults.set(func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, "/logs/slow") {
+			return false
+		}
+		reads.Add(1)
+		w.faults.proxy.ServeHTTP(&halting{ResponseWriter: rw, every: 100_000, halt: func() {
+			pauses.Add(1)
+			rw.(http.Flusher).Flush() //nolint:forcetypeassert // of this server
+			time.Sleep(1200 * time.Millisecond)
+		}}, r)
+		return true
+	})
+	w.start(func(o *fetcher.Options) {
+		o.Kafka.TransactionTimeout = 4 * time.Second // of which reading has 0.85 s
+		o.Config.StallTimeout = 10 * time.Second
+		o.Config.Attempts = 2
+	})
+	w.requireRaw(want)
+	w.deadLetters(0)
+	require.Greater(t, pauses.Load(), int64(2))
+	require.EqualValues(t, 1, reads.Load(), "it is read once, from its start to its end")
+}
+
+// halting halts after every so many bytes.
+type halting struct {
+	http.ResponseWriter
+	every, since int
+	halt         func()
+}
+
+func (h *halting) Write(p []byte) (int, error) {
+	written := 0
+	for len(p) > 0 {
+		n, err := h.ResponseWriter.Write(p[:min(len(p), h.every-h.since)])
+		written, p = written+n, p[n:]
+		if h.since += n; err != nil {
+			return written, err
+		}
+		if h.since == h.every {
+			h.since = 0
+			h.halt()
+		}
+	}
+	return written, nil
+}

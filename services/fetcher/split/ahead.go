@@ -1,6 +1,7 @@
 package split
 
 import (
+	"context"
 	"io"
 	"sync"
 )
@@ -35,11 +36,15 @@ type readAhead struct {
 	done   sync.WaitGroup
 
 	// Under shared.mu.
-	chunks [][]byte
-	taken  int   // chunks held, being filled or waiting
-	err    error // comes after the chunks
-	closed bool
-	filled *sync.Cond
+	chunks  [][]byte
+	filling []byte // what is there of the chunk that comes after them
+	shown   int    // so many bytes of what comes next are read already
+	taken   int    // chunks held, being filled or waiting
+	err     error  // comes after the chunks
+	closed  bool
+	filled  *sync.Cond
+	hurry   bool // what is not there yet is not waited for
+	turn    int
 
 	current []byte // of the reader
 	rest    []byte // of current
@@ -59,13 +64,17 @@ func (r *readAhead) run() {
 		}
 		n := 0
 		var err error
-		for n < len(chunk) && err == nil && (n == 0 || !r.awaited()) {
+		for n < len(chunk) && err == nil {
 			var read int
 			read, err = r.source.Read(chunk[n:])
 			n += read
+			r.shared.mu.Lock()
+			r.filling = chunk[:n]
+			r.filled.Signal()
+			r.shared.mu.Unlock()
 		}
 		r.shared.mu.Lock()
-		r.chunks = append(r.chunks, chunk[:n])
+		r.chunks, r.filling = append(r.chunks, chunk[:n]), nil
 		r.err = err
 		r.filled.Signal()
 		r.shared.mu.Unlock()
@@ -97,13 +106,6 @@ func (r *readAhead) takeChunk() []byte {
 	return make([]byte, chunkSize)
 }
 
-// awaited tells whether the reader has nothing left.
-func (r *readAhead) awaited() bool {
-	r.shared.mu.Lock()
-	defer r.shared.mu.Unlock()
-	return len(r.chunks) == 0 || r.closed
-}
-
 // giveBack returns a chunk. It is called under the lock.
 func (r *readAhead) giveBack(chunk []byte) {
 	a := r.shared
@@ -115,28 +117,69 @@ func (r *readAhead) giveBack(chunk []byte) {
 	a.room.Broadcast()
 }
 
-// Read implements io.Reader.
-func (r *readAhead) Read(p []byte) (int, error) {
-	if len(r.rest) == 0 {
+// hurryAfter has Read wait for bytes no longer when ctx is done, until the
+// returned function is called. A slow store thus costs no stream.
+func (r *readAhead) hurryAfter(ctx context.Context) (done func()) {
+	r.shared.mu.Lock()
+	defer r.shared.mu.Unlock()
+	r.turn++
+	turn := r.turn
+	stop := context.AfterFunc(ctx, func() {
 		r.shared.mu.Lock()
 		defer r.shared.mu.Unlock()
-		if r.current != nil {
-			r.giveBack(r.current)
-			r.current = nil
+		if r.turn == turn {
+			r.hurry = true
+			r.filled.Signal()
 		}
-		for len(r.chunks) == 0 && r.err == nil {
-			r.filled.Wait()
+	})
+	return func() {
+		stop()
+		r.shared.mu.Lock()
+		defer r.shared.mu.Unlock()
+		r.turn++
+		r.hurry = false
+	}
+}
+
+// Read implements io.Reader. It gives errPaused instead of waiting in a hurry.
+func (r *readAhead) Read(p []byte) (int, error) {
+	if len(r.rest) == 0 {
+		if err := r.await(); err != nil {
+			return 0, err
 		}
-		if len(r.chunks) == 0 {
-			return 0, r.err
-		}
-		r.current = r.chunks[0]
-		r.chunks = r.chunks[1:]
-		r.rest = r.current
 	}
 	n := copy(p, r.rest)
 	r.rest = r.rest[n:]
 	return n, nil
+}
+
+// await waits for bytes to give: those of the next chunk, or what there is of
+// the one that is being filled, as the source may be long in filling it.
+func (r *readAhead) await() error {
+	r.shared.mu.Lock()
+	defer r.shared.mu.Unlock()
+	for {
+		if r.current != nil {
+			r.giveBack(r.current)
+			r.current = nil
+		}
+		switch {
+		case len(r.chunks) > 0:
+			r.current, r.chunks = r.chunks[0], r.chunks[1:]
+			r.rest, r.shown = r.current[r.shown:], 0
+		case len(r.filling) > r.shown:
+			r.rest, r.shown = r.filling[r.shown:], len(r.filling)
+		case r.err != nil:
+			return r.err
+		case r.hurry:
+			return errPaused
+		default:
+			r.filled.Wait()
+		}
+		if len(r.rest) > 0 {
+			return nil
+		}
+	}
 }
 
 // close ends reading; the source must end a read that it is blocked in.

@@ -11,8 +11,8 @@ import (
 // headOfLongLine is how much of a line that is too long is kept.
 const headOfLongLine = 64 << 10
 
-// errPaused says that the allowance was used up before a line ended. Reading
-// goes on where it stopped with the next call.
+// errPaused says that the allowance was used up, or the time to wait for bytes,
+// before a line ended. Reading goes on where it stopped with the next call.
 var errPaused = errors.New("reading paused")
 
 // line is one physical line, or what takes its place in SplitValues.
@@ -61,7 +61,11 @@ func (r *lineReader) next(allowance int64) (line, error) {
 		if read > allowance {
 			return line{}, errPaused
 		}
-		read += int64(r.fill(r.limit))
+		n, paused := r.fill(r.limit)
+		if paused {
+			return line{}, errPaused
+		}
+		read += int64(n)
 	}
 }
 

@@ -65,6 +65,9 @@ func (s *Splitter) readPiece(limits waits, tx transaction, p *piece) {
 	p.receivedAt = p.held.receivedAt
 	p.object.Splitting, p.object.Run.ReceivedAt = p.held.splitting, p.receivedAt
 	interrupted := p.held.interruptAfter(limits.hard)
+	if p.held.ahead != nil {
+		defer p.held.ahead.hurryAfter(limits.soft)()
+	}
 	p.ended, p.err = s.readLines(limits.soft, tx, p)
 	stored := p.held.storedSince()
 	s.counted.took(stored)

@@ -213,6 +213,9 @@ func (s *stream) storedSince() int64 {
 func (s *stream) advance() error {
 	n, err := io.CopyN(io.Discard, s.source(), min(s.discard, advanceStep))
 	s.discard -= n
+	if err == errPaused { //nolint:errorlint // bare, by contract
+		return nil
+	}
 	if err == io.EOF {
 		err = faultOf(errCorrupt, "it ends %d bytes before where it was left", s.discard)
 	}

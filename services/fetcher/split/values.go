@@ -56,7 +56,11 @@ func (r *valueReader) next(allowance int64) (line, error) {
 		if read > allowance {
 			return line{}, errPaused
 		}
-		read += int64(r.fill(r.limit))
+		n, paused := r.fill(r.limit)
+		if paused {
+			return line{}, errPaused
+		}
+		read += int64(n)
 	}
 }
 

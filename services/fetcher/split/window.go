@@ -26,9 +26,10 @@ type window struct {
 // waiting is what is read and not yet given.
 func (w *window) waiting() []byte { return w.buffer[w.start:w.end] }
 
-// fill reads once and tells how many bytes came. A buffer is made no larger
-// than limit where that is possible.
-func (w *window) fill(limit int) int {
+// fill reads once and tells how many bytes came, or that the source has none yet
+// and there is no time to wait for them. A buffer is made no larger than limit
+// where that is possible.
+func (w *window) fill(limit int) (n int, paused bool) {
 	if w.end == len(w.buffer) {
 		w.grow(limit)
 	}
@@ -37,16 +38,19 @@ func (w *window) fill(limit int) int {
 	for range 100 {
 		n, err := w.source.Read(w.buffer[w.end:])
 		w.end += n
+		if err == errPaused { //nolint:errorlint // bare, by contract
+			return n, true
+		}
 		if err != nil {
 			w.err = err
-			return n
+			return n, false
 		}
 		if n > 0 {
-			return n
+			return n, false
 		}
 	}
 	w.err = io.ErrNoProgress
-	return 0
+	return 0, false
 }
 
 // grow begins a new buffer with what is waiting.
