@@ -140,35 +140,6 @@ func (f *fakeQueue) left() int {
 	return len(f.messages)
 }
 
-// An event that tells of an object without bytes is not believed against the
-// store: Ceph has sent such ones for uploads in parts. What is gone, or has no
-// bytes there either, is skipped.
-func TestAnEventOfAnObjectWithoutBytes(t *testing.T) {
-	empty := func(key, tag string) string { return strings.Replace(created(key+"="+tag), `"size":3`, `"size":0`, 1) }
-	service := &fakeQueue{
-		messages: map[string]string{
-			"parts": empty("a", "1-2"), "gone": empty("b", "1-2"), "nothing": empty("c", etagOfNothing), "hollow": empty("hollow", "3"),
-			"directory": empty("d/", "1-2"),
-		},
-		deleting: func(string) error { return nil },
-	}
-	// The store is not asked about what is empty by its ETag, or a directory.
-	q, client := started(t, service, fakeStore{"b": objectstore.ErrMissing, "c": errors.New("asked"), "d/": errors.New("asked")})
-	messages, err := q.take(t.Context())
-	require.NoError(t, err)
-	_, err = q.work(t.Context(), messages)
-	require.NoError(t, err)
-	require.Zero(t, service.left())
-	require.EqualValues(t, 1, durable(t, client, "objects"))
-	require.Zero(t, durable(t, client, "deadletter"))
-	require.InDelta(t, 3, number(t, q.opts.Metrics.skipped.WithLabelValues(skippedEmpty)), 0)
-
-	told, err := Told(t.Context(), []config.Source{queueSource("a", "logs", "")}, "aws", fakeStore{}, []byte(empty("a", "1-2")))
-	require.NoError(t, err)
-	require.Len(t, told, 1)
-	require.EqualValues(t, 1, told[0].Size)
-}
-
 type fakeStore map[string]error
 
 func (s fakeStore) Stat(_ context.Context, _, key, _ string) (objectstore.Listed, error) {
