@@ -266,7 +266,10 @@ func TestWhatCantBeDeletedIsTold(t *testing.T) {
 	require.NoError(t, q.refusal())
 	q.refused.Load().until = time.Now().Add(time.Hour)
 	service.deleting = func(string) error { return nil }
-	_, err := q.work(t.Context(), []types.Message{{ReceiptHandle: aws.String("one"), Body: aws.String(created("a=1"))}})
+	service.polls = 0
+	messages, err := q.take(t.Context())
+	require.NoError(t, err)
+	_, err = q.work(t.Context(), messages)
 	require.NoError(t, err)
 	require.NoError(t, q.refusal())
 }
