@@ -38,7 +38,8 @@ func (b *broker) bounds(topic string, since, until time.Time) kafka.Ranges {
 	return ranges
 }
 
-// transact produces values to a partition in one transaction.
+// transact produces values to a partition in one transaction. Brokers answer its
+// end before they have written it to the partition; transact waits for that.
 func (b *broker) transact(topic string, partition int32, end kgo.TransactionEndTry, values ...string) {
 	b.t.Helper()
 	producer, err := kgo.NewClient(kgo.SeedBrokers(b.addresses...), kgo.TransactionalID(b.name("tx")), kgo.RecordPartitioner(kgo.ManualPartitioner()))
@@ -49,6 +50,13 @@ func (b *broker) transact(topic string, partition int32, end kgo.TransactionEndT
 		require.NoError(b.t, producer.ProduceSync(b.t.Context(), &kgo.Record{Topic: topic, Partition: partition, Value: []byte(value)}).FirstErr())
 	}
 	require.NoError(b.t, producer.EndTransaction(b.t.Context(), end))
+	require.Eventually(b.t, func() bool {
+		stable, err := b.admin.ListCommittedOffsets(b.t.Context(), topic)
+		require.NoError(b.t, err)
+		written, err := b.admin.ListEndOffsets(b.t.Context(), topic)
+		require.NoError(b.t, err)
+		return stable[topic][partition].Offset == written[topic][partition].Offset
+	}, 30*time.Second, 5*time.Millisecond)
 }
 
 func (b *broker) deleteBefore(topic string, partition int32, offset int64) {

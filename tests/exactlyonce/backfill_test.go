@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/auditstream/auditstream/pkg/identity"
+	"github.com/auditstream/auditstream/services/auditstream/digits"
 	"github.com/auditstream/auditstream/tests/servers"
 	"github.com/auditstream/auditstream/topics"
 )
@@ -76,7 +77,7 @@ func TestBackfillInterruptedTwice(t *testing.T) {
 	counted.Env = append(os.Environ(), "AUDITSTREAM_S3_ENDPOINT="+gate.URL)
 	output, err := counted.CombinedOutput()
 	require.NoError(t, err, string(output))
-	require.Contains(t, string(output), fmt.Sprintf("announced %d ", objects))
+	require.Contains(t, string(output), fmt.Sprintf("to announce %s ", digits.Group(objects)))
 	require.Zero(t, announcedBy(t, p))
 	pages := gate.through()
 	t.Logf("a whole listing has %d pages", pages)
@@ -101,7 +102,7 @@ func TestBackfillInterruptedTwice(t *testing.T) {
 	require.Less(t, second, int64(objects))
 
 	// What was fetched meanwhile may be known to the ledger already.
-	require.Contains(t, p.run(t, "backfill", "--source", "cluster-1", "--progress", progress), fmt.Sprintf("\nlisted %d, ", objects))
+	require.Contains(t, p.run(t, "backfill", "--source", "cluster-1", "--progress", progress), fmt.Sprintf("\nlisted %s, ", digits.Group(objects)))
 	require.NoFileExists(t, progress)
 	t.Logf("at the end after %d announcements, %s after the first began", announcedBy(t, p), time.Since(began).Round(time.Second))
 	p.run(t, "backfill", "--source", "cluster-1", "--progress", progress, "--again") // overlaps with all of it
@@ -115,7 +116,7 @@ func TestBackfillInterruptedTwice(t *testing.T) {
 	announced := announcedBy(t, p)
 	require.GreaterOrEqual(t, announced, int64(2*objects))
 	eventually(t, time.Minute, "the ledger has every object", func() bool {
-		return strings.Contains(p.run(t, "backfill", "--source", "cluster-1", "--dry-run"), fmt.Sprintf("announced 0 (0.0 MB), complete already %d,", objects))
+		return strings.Contains(p.run(t, "backfill", "--source", "cluster-1", "--dry-run"), fmt.Sprintf("to announce 0 (0.0 MB), complete already %s,", digits.Group(objects)))
 	})
 	p.run(t, "backfill", "--source", "cluster-1", "--progress", progress)
 	require.Equal(t, announced, announcedBy(t, p))

@@ -71,15 +71,19 @@ func (s *Splitter) goOn(tx transaction, p *piece) {
 	s.counted.object(outcome)
 }
 
-// failed tries again later, or sets the object aside.
+// failed tries again later, or sets the object aside. While the store answers
+// nobody the pauses grow, but the last try remains.
 func (s *Splitter) failed(tx transaction, p *piece) {
 	reason, attempts := s.reasonOf(p.err)
-	if p.object.Attempt+1 >= attempts {
+	last := p.object.Attempt+1 >= attempts
+	if last && !p.storeAway {
 		s.deadLetter(tx, p, reason, p.err)
 		return
 	}
-	p.object.Attempt++
-	pause := s.backoff(p.object.Attempt)
+	pause := s.backoff(p.object.Attempt + 1)
+	if !last {
+		p.object.Attempt++
+	}
 	s.log.Debug("will be tried again", "object", p.object.URI(), "attempt", p.object.Attempt, "in", pause, "error", p.err)
 	s.link(tx, p, topics.CausePostponed, time.Now().Add(pause))
 	s.counted.retry(reason)

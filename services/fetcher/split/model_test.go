@@ -32,7 +32,7 @@ const modelLimit = 8 << 10 // of a line
 type model struct {
 	t        *testing.T
 	random   *rand.Rand
-	store    *objectstore.Store
+	store    objectStore
 	fetcher  config.Fetcher
 	names    topics.Names
 	log      [2][]*kgo.Record // of `objects`, committed
@@ -42,6 +42,9 @@ type model struct {
 	letters  map[string]topics.DeadLetterRecord
 	void     []sealed // of aborted transactions
 	seed     maphash.Seed
+
+	calm     bool  // the splitter meets no errors at its steps
+	reported error // of the store, last
 
 	commits, aborts, crashes, rebalances, outOfTime int
 }
@@ -75,7 +78,7 @@ func (m *model) Until(_ context.Context, ends map[int32]int64, since time.Time, 
 	return nil
 }
 
-func (m *model) Report(string, error) {}
+func (m *model) Report(_ string, err error) { m.reported = err }
 
 func (m *model) add(record *kgo.Record, partition int32) {
 	at := *record
@@ -155,7 +158,7 @@ func (m *model) start() {
 		Fetcher: m.fetcher, LineLimit: modelLimit, Sources: []config.Source{{ID: "s", Bucket: "b"}}, Topics: m.names,
 		Store: m.store, Log: m, Health: m, Logger: slog.New(slog.DiscardHandler), Metrics: metrics,
 		AtStep: func(step Step) error {
-			if step != StepBegun && m.random.IntN(40) == 0 {
+			if !m.calm && step != StepBegun && m.random.IntN(40) == 0 {
 				return kafka.ErrAbort
 			}
 			return nil
@@ -191,14 +194,7 @@ func (m *model) turn() {
 		}
 		return
 	}
-	m.commits++
-	for _, record := range tx.records {
-		m.position[record.Partition] = record.Offset + 1
-	}
-	for _, s := range tx.all {
-		m.commit(s.record)
-	}
-	m.splitter.Committed()
+	m.committed(tx)
 	switch m.random.IntN(40) {
 	case 0:
 		m.crashes++
@@ -209,6 +205,17 @@ func (m *model) turn() {
 		m.splitter.Revoked([]int32{partition})
 		require.NoError(m.t, m.splitter.Assigned(m.t.Context(), map[int32]int64{partition: m.position[partition]}))
 	}
+}
+
+func (m *model) committed(tx *modelTransaction) {
+	m.commits++
+	for _, record := range tx.records {
+		m.position[record.Partition] = record.Offset + 1
+	}
+	for _, s := range tx.all {
+		m.commit(s.record)
+	}
+	m.splitter.Committed()
 }
 
 func (m *model) commit(record *kgo.Record) {

@@ -42,10 +42,11 @@ type piece struct {
 	budget *allowance // what it may read
 
 	// What came of it.
-	begun    bool // it was read at all
-	answered bool // the store said something about the object
-	progress bool // the position has moved
-	ended    bool // the last line is produced
+	begun     bool // it was read at all
+	answered  bool // the store said something about the object
+	storeAway bool // it failed, as whatever would have been asked of the store
+	progress  bool // the position has moved
+	ended     bool // the last line is produced
 
 	receivedAt int64 // ms; when the store received the object, once it has said so
 	err        error

@@ -69,9 +69,8 @@ func (s *Splitter) readPiece(limits waits, tx transaction, p *piece) {
 		defer p.held.ahead.hurryAfter(limits.soft)()
 	}
 	p.ended, p.err = s.readLines(limits.soft, tx, p)
-	stored := p.held.storedSince()
-	s.counted.took(stored)
-	p.answered = p.answered || stored > 0 || isAnswer(p.err)
+	s.counted.took(p.held.storedSince())
+	p.answered = p.answered || isAnswer(p.err)
 	if !interrupted() && p.err == nil && !p.ended {
 		p.err = errSlow // the stream has ended with the time
 	}
@@ -159,27 +158,39 @@ func isAnswer(err error) bool {
 
 // storeAway tells whether the store answers nobody. When all that was tried
 // failed without an answer, it is asked about the bucket: a store that answers
-// that is there, and the failures are the objects' own.
+// that is there, and the failures are the objects' own. What comes of streams
+// that are open is no answer: it may be under way since before the store went.
+//
+// A store that is away is an error when nothing came of the transaction. Where
+// open streams still give lines, these count, and for the rest it was no try.
 func (s *Splitter) storeAway(ctx context.Context, work plan) error {
-	var silent *piece
+	var silent []*piece
+	progress := false
 	for _, p := range work.pieces {
 		switch {
 		case p.answered:
 			s.opts.Health.Report(s3Component, nil)
 			return nil
 		case p.err != nil && !errors.Is(p.err, errUnknownSource):
-			silent = p
+			silent = append(silent, p)
 		}
+		progress = progress || p.progress || p.ended
 	}
-	if silent == nil {
+	if len(silent) == 0 {
 		return nil
 	}
-	err := s.opts.Store.Probe(ctx, silent.object.Bucket, "")
+	err := s.opts.Store.Probe(ctx, silent[0].object.Bucket, "")
 	if err == nil || !errors.Is(err, objectstore.ErrUnavailable) && ctx.Err() == nil {
 		s.opts.Health.Report(s3Component, nil)
 		return nil
 	}
-	err = errors.Join(silent.err, err)
+	err = errors.Join(silent[0].err, err)
 	s.opts.Health.Report(s3Component, err)
-	return err
+	if !progress {
+		return err
+	}
+	for _, p := range silent {
+		p.storeAway = true
+	}
+	return nil
 }
