@@ -65,7 +65,7 @@ func (d *delivery) announce(ctx context.Context, event *notification.Event) {
 		Source: source.ID, Bucket: event.Bucket, Key: event.Key, ETag: event.ETag, Version: event.Version,
 		Region: event.Region, Size: max(event.Size, 0), LastModified: event.Time, Cause: topics.CauseNotified,
 	}
-	if isIncomplete(event) && !d.complete(ctx, event, &found) {
+	if isIncomplete(event) && !d.complete(ctx, &found) {
 		return
 	}
 	if d.outcome != messageDead {
@@ -84,7 +84,7 @@ func (d *delivery) announce(ctx context.Context, event *notification.Event) {
 }
 
 // complete asks the store for what the event leaves out, or may have wrong.
-func (d *delivery) complete(ctx context.Context, event *notification.Event, found *Found) bool {
+func (d *delivery) complete(ctx context.Context, found *Found) bool {
 	listed, err := d.queue.opts.Store.Stat(ctx, found.Bucket, found.Key, found.Version)
 	switch {
 	case err == nil:
@@ -94,8 +94,6 @@ func (d *delivery) complete(ctx context.Context, event *notification.Event, foun
 			return false
 		}
 		return true
-	case errors.Is(err, objectstore.ErrMissing) && event.Size == 0:
-		d.queue.skip(event, skippedEmpty) // neither of the two knows of a byte
 	case errors.Is(err, objectstore.ErrMissing):
 		d.setAside(ctx, topics.ReasonObjectMissing, err)
 	case errors.Is(err, objectstore.ErrForbidden):

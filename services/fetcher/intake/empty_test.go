@@ -9,11 +9,12 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/objectstore"
+	"github.com/auditstream/auditstream/topics"
 )
 
 // An event that tells of an object without bytes is not believed against the
-// store: Ceph has sent such ones for uploads in parts. What is gone, or has no
-// bytes there either, is skipped.
+// store: Ceph has sent such ones for uploads in parts. What has no bytes there
+// either is skipped; what is gone may have had some, and is set aside.
 func TestAnEventOfAnObjectWithoutBytes(t *testing.T) {
 	empty := func(key, tag string) string { return strings.Replace(created(key+"="+tag), `"size":3`, `"size":0`, 1) }
 	service := &fakeQueue{
@@ -31,8 +32,9 @@ func TestAnEventOfAnObjectWithoutBytes(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, service.left())
 	require.EqualValues(t, 1, durable(t, client, "objects"))
-	require.Zero(t, durable(t, client, "deadletter"))
-	require.InDelta(t, 3, number(t, q.opts.Metrics.skipped.WithLabelValues(skippedEmpty)), 0)
+	require.EqualValues(t, 1, durable(t, client, "deadletter"))
+	require.InDelta(t, 1, number(t, q.opts.Metrics.setAside.WithLabelValues(string(topics.ReasonObjectMissing))), 0)
+	require.InDelta(t, 2, number(t, q.opts.Metrics.skipped.WithLabelValues(skippedEmpty)), 0)
 
 	told, err := Told(t.Context(), []config.Source{queueSource("a", "logs", "")}, "aws", fakeStore{}, []byte(empty("a", "1-2")))
 	require.NoError(t, err)
