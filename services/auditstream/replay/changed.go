@@ -20,8 +20,9 @@ type RulesChangedError struct {
 
 func (e *RulesChangedError) Error() string {
 	return fmt.Sprintf("a batch of it was begun (%s/%d, offsets %d to %d), and its records now give other rows than they did then: "+
-		"sources, topics.lineLimit or the version have changed. With what they were, the same command goes on to its end. "+
-		"With what they are now, begin anew: the same command with another --name than %s and, where it has --into, another table",
+		"sources, topics.lineLimit or the version have changed. With what they were, the same command goes on to its end, "+
+		"unless it has begun other batches by what they are now. To begin anew always ends it: the same command with another "+
+		"--name than %s and, where it has --into, another table",
 		e.Topic, e.Partition, e.From, e.To, e.Name)
 }
 

@@ -1,8 +1,10 @@
 package replay_test
 
 import (
+	"errors"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -21,9 +23,19 @@ func TestRulesChangedWithinABatch(t *testing.T) {
 	opts := w.options(replay.FromRaw)
 	opts.Into = "filled"
 	killed := opts
-	seen := dies(&killed, sink.StepInserted, 1)
+	var intended sync.WaitGroup // in every partition, so that none is begun by other rules
+	intended.Add(int(w.cfg.Topics.Raw.Partitions))
+	killed.Hook = func(_ int32, at sink.Step) error {
+		switch at {
+		case sink.StepIntended:
+			intended.Done()
+			intended.Wait()
+		case sink.StepInserted:
+			return errors.New("died")
+		}
+		return nil
+	}
 	require.ErrorContains(t, w.fails(killed), "died")
-	require.Positive(t, seen.Load())
 
 	changed := opts
 	changed.Sources = map[string]*audit.Source{}
