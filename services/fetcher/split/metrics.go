@@ -39,7 +39,6 @@ type Metrics struct {
 	resumedReads prometheus.Counter
 	reopened     prometheus.Counter
 	openObjects  prometheus.Gauge
-	sourcesAway  prometheus.Gauge
 
 	dedupeEntries prometheus.Gauge
 	dedupeEvicted prometheus.Counter
@@ -71,7 +70,6 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 		resumedReads:  counter("resumed_reads_total", "Reads that broke in the middle of an object and went on at the same byte."),
 		reopened:      counter("reopened_total", "Large objects opened again in the middle: their open stream was lost."),
 		openObjects:   gauge("open_objects", "Large objects kept open between slices."),
-		sourcesAway:   gauge("sources_away", "Sources whose bucket does not answer, while their objects wait."),
 		dedupeEntries: gauge("dedupe_entries", "Announcements remembered."),
 		dedupeEvicted: counter("dedupe_evicted_total", "Announcements forgotten before the horizon, for lack of room."),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -95,7 +93,7 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 	}
 	var problems []error
 	for _, collector := range []prometheus.Collector{
-		m.objects, m.sizes, m.lines, m.blankLines, bytes, m.deadLetters, m.retries, m.resumedReads, m.reopened, m.openObjects, m.sourcesAway,
+		m.objects, m.sizes, m.lines, m.blankLines, bytes, m.deadLetters, m.retries, m.resumedReads, m.reopened, m.openObjects,
 		m.dedupeEntries, m.dedupeEvicted, m.seconds,
 	} {
 		problems = append(problems, registry.Register(collector))

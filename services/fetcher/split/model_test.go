@@ -43,8 +43,7 @@ type model struct {
 	void     []sealed // of aborted transactions
 	seed     maphash.Seed
 
-	calm     bool // the splitter meets no errors at its steps
-	mu       sync.Mutex
+	calm     bool  // the splitter meets no errors at its steps
 	reported error // of the store, last
 
 	commits, aborts, crashes, rebalances, outOfTime int
@@ -79,17 +78,7 @@ func (m *model) Until(_ context.Context, ends map[int32]int64, since time.Time, 
 	return nil
 }
 
-func (m *model) Report(_ string, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.reported = err
-}
-
-func (m *model) health() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.reported
-}
+func (m *model) Report(_ string, err error) { m.reported = err }
 
 func (m *model) add(record *kgo.Record, partition int32) {
 	at := *record
@@ -166,7 +155,7 @@ func (m *model) start() {
 	metrics, err := NewMetrics(nil)
 	require.NoError(m.t, err)
 	m.splitter = New(Options{
-		Fetcher: m.fetcher, LineLimit: modelLimit, Sources: []config.Source{{ID: "s", Bucket: "b"}, {ID: "o", Bucket: "c"}}, Topics: m.names,
+		Fetcher: m.fetcher, LineLimit: modelLimit, Sources: []config.Source{{ID: "s", Bucket: "b"}}, Topics: m.names,
 		Store: m.store, Log: m, Health: m, Logger: slog.New(slog.DiscardHandler), Metrics: metrics,
 		AtStep: func(step Step) error {
 			if !m.calm && step != StepBegun && m.random.IntN(40) == 0 {
@@ -333,9 +322,8 @@ func whatever(t *testing.T, seed uint64) {
 		Endpoint: server.URL, Alias: "a", Region: "r", PathStyle: true, AccessKeyID: "k", SecretAccessKey: "s",
 	}, objectstore.Options{StallTimeout: 5 * time.Second})
 	require.NoError(t, err)
-	away := &refusing{objectStore: store}
 	m := &model{
-		t: t, random: random, store: away, names: topics.NewNames(""), seed: maphash.MakeSeed(),
+		t: t, random: random, store: store, names: topics.NewNames(""), seed: maphash.MakeSeed(),
 		lines: make(map[string]string), letters: make(map[string]topics.DeadLetterRecord),
 		fetcher: config.Fetcher{
 			SliceSize: config.Size(16<<10 + random.IntN(256<<10)), Concurrency: 1 + random.IntN(4), OpenObjects: 1 + random.IntN(4),
@@ -348,9 +336,8 @@ func whatever(t *testing.T, seed uint64) {
 		lines, stored := content(t, random, i)
 		key := fmt.Sprintf("key %d", i)
 		bucket.objects[key] = stored
-		from := []origin{{"s", "b"}, {"o", "c"}}[random.IntN(2)]
 		object := topics.Object{
-			ID: identity.ObjectID("a", from.bucket, key, etagOf(stored)), Source: from.source, Endpoint: "a", Bucket: from.bucket, Key: key, ETag: etagOf(stored),
+			ID: identity.ObjectID("a", "b", key, etagOf(stored)), Source: "s", Endpoint: "a", Bucket: "b", Key: key, ETag: etagOf(stored),
 			Size: int64(len(stored)), FromLine: 1, Cause: topics.CauseListed,
 		}
 		if len(stored) == 0 {
@@ -376,11 +363,10 @@ func whatever(t *testing.T, seed uint64) {
 	defer func() { m.splitter.Close() }()
 	for end := time.Now().Add(2 * time.Minute); !m.done(); m.turn() {
 		require.True(t, time.Now().Before(end), "it does not come to an end")
-		away.change(random)
 	}
 	m.intact(m.void)
-	t.Logf("%d lines, %d letters, %d commits, %d aborts, %d crashes, %d rebalances, %d out of time, %d refused",
-		len(m.lines), len(m.letters), m.commits, m.aborts, m.crashes, m.rebalances, m.outOfTime, away.refused.Load())
+	t.Logf("%d lines, %d letters, %d commits, %d aborts, %d crashes, %d rebalances, %d out of time",
+		len(m.lines), len(m.letters), m.commits, m.aborts, m.crashes, m.rebalances, m.outOfTime)
 	require.Positive(t, m.aborts)
 	for id, line := range want {
 		require.Equal(t, line, m.lines[id], id)

@@ -44,7 +44,7 @@ type piece struct {
 	// What came of it.
 	begun     bool // it was read at all
 	answered  bool // the store said something about the object
-	storeAway bool // whatever is asked of its origin fails
+	storeAway bool // it failed, as whatever would have been asked of the store
 	progress  bool // the position has moved
 	ended     bool // the last line is produced
 
@@ -205,10 +205,6 @@ func (s *Splitter) place(work *plan, p *piece) {
 	if p.held = s.streams.take(keyOf(&p.object)); p.held != nil {
 		p.placed = true
 		work.large = append(work.large, p)
-		return
-	}
-	if p.err = s.outages.of(originOf(&p.object)); p.err != nil {
-		p.storeAway = true
 		return
 	}
 	if p.object.FromByte == 0 && p.object.Size <= int64(s.opts.Fetcher.SliceSize)/(4*expectedRatio) {

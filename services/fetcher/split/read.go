@@ -2,10 +2,12 @@ package split
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
 
+	"github.com/auditstream/auditstream/pkg/objectstore"
 	"github.com/auditstream/auditstream/topics"
 )
 
@@ -145,4 +147,50 @@ func (s *Splitter) lineTooLong(tx transaction, p *piece, l line) {
 		Size:       l.length,
 	}
 	tx.Produce(letter.Record(s.opts.Topics.DeadLetter))
+}
+
+// isAnswer tells whether the store, by this error, says something about the
+// object.
+func isAnswer(err error) bool {
+	return err != nil && !errors.Is(err, objectstore.ErrUnavailable) && !errors.Is(err, errSlow) &&
+		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// storeAway tells whether the store answers nobody. When all that was tried
+// failed without an answer, it is asked about the bucket: a store that answers
+// that is there, and the failures are the objects' own. What comes of streams
+// that are open is no answer: it may be under way since before the store went.
+//
+// A store that is away is an error when nothing came of the transaction. Where
+// open streams still give lines, these count, and for the rest it was no try.
+func (s *Splitter) storeAway(ctx context.Context, work plan) error {
+	var silent []*piece
+	progress := false
+	for _, p := range work.pieces {
+		switch {
+		case p.answered:
+			s.opts.Health.Report(s3Component, nil)
+			return nil
+		case p.err != nil && !errors.Is(p.err, errUnknownSource):
+			silent = append(silent, p)
+		}
+		progress = progress || p.progress || p.ended
+	}
+	if len(silent) == 0 {
+		return nil
+	}
+	err := s.opts.Store.Probe(ctx, silent[0].object.Bucket, "")
+	if err == nil || !errors.Is(err, objectstore.ErrUnavailable) && ctx.Err() == nil {
+		s.opts.Health.Report(s3Component, nil)
+		return nil
+	}
+	err = errors.Join(silent[0].err, err)
+	s.opts.Health.Report(s3Component, err)
+	if !progress {
+		return err
+	}
+	for _, p := range silent {
+		p.storeAway = true
+	}
+	return nil
 }

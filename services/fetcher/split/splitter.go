@@ -64,12 +64,9 @@ type Splitter struct {
 	metrics *Metrics
 	dedupe  *dedupe
 	streams *streams
-	outages *outages
 	memory  memory
 	counted tally
-	// lastAnswer is the last that any origin gave.
-	lastAnswer answer
-	busy       time.Time // when there was something to do last, or all had been waited for
+	busy    time.Time // when there was something to do last, or all had been waited for
 }
 
 // New makes a Splitter. It holds connections until Close.
@@ -89,10 +86,6 @@ func New(opts Options) *Splitter {
 	}
 	s.dedupe = newDedupe(opts.Log, opts.Fetcher.DedupeHorizon, opts.Fetcher.DedupeObjects, opts.Metrics, opts.Logger)
 	s.life, s.end = context.WithCancel(context.Background())
-	s.outages = &outages{
-		store: opts.Store, health: opts.Health, number: opts.Metrics.sourcesAway, log: opts.Logger,
-		first: opts.Fetcher.Backoff, life: s.life, away: make(map[origin]error),
-	}
 	for i := range opts.Sources {
 		s.sources[opts.Sources[i].ID] = &opts.Sources[i]
 	}
@@ -145,8 +138,8 @@ func (s *Splitter) process(ctx, stopping context.Context, tx transaction) (err e
 	if err := s.opts.AtStep(StepRead); err != nil {
 		return err
 	}
-	// Nobody answers: none of this counts, the same records come again after a
-	// pause.
+	// The store doesn't answer at all: none of this counts, the same records
+	// come again after a pause.
 	if err := s.storeAway(ctx, work); err != nil {
 		return errors.Join(kafka.ErrAbort, err)
 	}
@@ -190,11 +183,10 @@ func (s *Splitter) Aborted() {
 // Committed counts what the transaction did, once the broker has confirmed it.
 func (s *Splitter) Committed() { s.counted.settle(s.metrics) }
 
-// Close ends the open streams, and what is asked in the background.
+// Close ends the open streams.
 func (s *Splitter) Close() {
 	s.streams.drop(-1)
 	s.end()
-	s.outages.close()
 }
 
 // waits bound the parts of one transaction.
