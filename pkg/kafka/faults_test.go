@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/auditstream/auditstream/pkg/kafka"
+	"github.com/auditstream/auditstream/tests/servers"
 )
 
 // logCount counts records with a message.
@@ -164,4 +165,38 @@ func TestRecordTooLarge(t *testing.T) {
 		small.Store(true)
 		b.want(out, 10)
 	})
+}
+
+// A member that was thrown out while it rejoined is another member: it may be
+// given the partitions that it had, but not go on where it was.
+func TestMemberThrownOutWhileItRejoins(t *testing.T) {
+	for name, stays := range map[string]bool{"the other has left": false, "the other stays": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := servers.EmbeddedKafka(t, "")
+			b := newBroker(t, server.Addresses())
+			in, out := b.topic("in", 1), b.topic("out", 1)
+			first := start(t, b.options("a", in), copyTo(out))
+			b.fill(in, 1, 0, 100)
+			b.want(out, 100)
+
+			before := servers.GroupMembers(t, b.client, b.name("group"))
+			require.Len(t, before, 1)
+			rejoin := servers.ThrowOut(t, server, b.client, b.name("group"), before[0])
+			second := start(t, b.options("b", in), copyTo(out))
+			b.fill(in, 1, 100, 160)
+			b.want(out, 160)
+			if !stays {
+				second.stop()
+			}
+			rejoin()
+			if stays {
+				require.Eventually(t, func() bool { return len(servers.GroupMembers(t, b.client, b.name("group"))) == 2 }, patience, 10*time.Millisecond)
+				second.stop()
+			}
+			b.fill(in, 1, 160, 200)
+			b.want(out, 200)
+			first.stop()
+		})
+	}
 }

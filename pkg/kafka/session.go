@@ -32,9 +32,14 @@ type session struct {
 	// goroutine touches it.
 	handed map[topicPartition]bool
 
-	mu       sync.Mutex
-	assigned map[topicPartition]assignment
-	sequence uint64
+	mu sync.Mutex
+	// member is the id under which the partitions are assigned; "" while there are
+	// none.
+	member string
+	// thrownOut: member is no longer the client's id. The session is at its end.
+	thrownOut bool
+	assigned  map[topicPartition]assignment
+	sequence  uint64
 	// rebalanced: a callback has marked the transact session as failed; End
 	// without a transaction clears the mark.
 	rebalanced bool
@@ -77,7 +82,7 @@ func (t *Transactions) openSession(ctx context.Context) (*session, error) {
 		kgo.BlockRebalanceOnPoll(),
 		kgo.OnPartitionsAssigned(s.onAssigned),
 		kgo.OnPartitionsRevoked(s.onRevoked),
-		kgo.OnPartitionsLost(s.onRevoked),
+		kgo.OnPartitionsLost(s.onLost),
 		kgo.AdjustFetchOffsetsFn(s.adjust),
 	)
 	var err error
@@ -139,9 +144,15 @@ func (s *session) close() {
 	s.t.metrics.stopped.Set(float64(s.t.health.stoppedPartitions()))
 }
 
-func (s *session) onAssigned(_ context.Context, _ *kgo.Client, _ map[string][]int32) {
+// onAssigned runs after every rejoin, before anything is polled.
+func (s *session) onAssigned(_ context.Context, client *kgo.Client, _ map[string][]int32) {
+	member, _ := client.GroupMetadata()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.member == "" {
+		s.member = member
+	}
+	s.thrownOut = s.thrownOut || s.member != member
 	select {
 	case <-s.joined:
 	default:
@@ -171,6 +182,25 @@ func (s *session) onRevoked(_ context.Context, _ *kgo.Client, partitions map[str
 	s.t.health.clear(gone)
 	s.t.metrics.stopped.Set(float64(s.t.health.stoppedPartitions()))
 	s.wakeLocked()
+}
+
+// onLost is onRevoked where the client knows that it was thrown out: all that it
+// is assigned from now on comes anew.
+func (s *session) onLost(ctx context.Context, client *kgo.Client, partitions map[string][]int32) {
+	s.onRevoked(ctx, client, partitions)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.member = ""
+}
+
+// standing gives the id that the partitions are assigned to, or ErrThrownOut.
+func (s *session) standing() (member string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.thrownOut {
+		return "", ErrThrownOut
+	}
+	return s.member, nil
 }
 
 func (s *session) wakeLocked() {

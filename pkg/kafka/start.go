@@ -235,6 +235,10 @@ func CommitStart(ctx context.Context, client *kgo.Client, offsets Positions) err
 			request[topic][partition] = kgo.EpochOffset{Epoch: -1, Offset: offset}
 		}
 	}
+	member, _ := client.GroupMetadata()
+	ctx = kgo.PreCommitFnContext(ctx, func(request *kmsg.OffsetCommitRequest) error {
+		return CheckMember(request.MemberID, member)
+	})
 	var failed error
 	client.CommitOffsetsSync(ctx, request, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, response *kmsg.OffsetCommitResponse, err error) {
 		if err != nil {

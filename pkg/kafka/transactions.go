@@ -170,6 +170,7 @@ func (e *processError) Error() string { return e.err.Error() }
 type Transaction struct {
 	ctx     context.Context // ends only after the transaction's end
 	client  *kgo.Client
+	member  string // that the records' partitions are assigned to
 	records []*kgo.Record
 	next    Positions // the offsets after the records, which the transaction commits
 	failure atomic.Pointer[produceError]
@@ -199,8 +200,8 @@ func (tx *Transaction) Err() error {
 	return nil
 }
 
-func newTransaction(ctx context.Context, client *kgo.Client, records []*kgo.Record) *Transaction {
-	tx := &Transaction{ctx: ctx, client: client, next: make(Positions)}
+func newTransaction(ctx context.Context, client *kgo.Client, member string, records []*kgo.Record) *Transaction {
+	tx := &Transaction{ctx: ctx, client: client, member: member, next: make(Positions)}
 	tx.promise = func(record *kgo.Record, err error) {
 		if err != nil {
 			err = fmt.Errorf("produce to %s: %w", record.Topic, err)

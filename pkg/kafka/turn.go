@@ -74,6 +74,11 @@ func (s *session) turn(ctx context.Context, process processFunc) error {
 	if err != nil || len(records) == 0 {
 		return err
 	}
+	// Whoever had the partitions in between may have gone further.
+	member, err := s.standing()
+	if err != nil {
+		return err
+	}
 	failpoint.Here("transaction polled")
 	if !s.stable() {
 		// A transaction would be refused. What was polled is not processed, so it
@@ -90,7 +95,7 @@ func (s *session) turn(ctx context.Context, process processFunc) error {
 	// Produced records end with this context, so it outlives process.
 	txCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.t.opts.Timeout)
 	defer cancel()
-	tx := newTransaction(txCtx, s.client, records)
+	tx := newTransaction(txCtx, s.client, member, records)
 	failpoint.Here("transaction begun")
 	processed := s.process(ctx, tx, process)
 	failpoint.Here("transaction processed")
@@ -141,7 +146,7 @@ func (s *session) end(ctx context.Context, tx *Transaction, commit bool) (commit
 		failpoint.Here("transaction flushed")
 	}
 	committed, err = s.group.End(endCtx, kgo.TransactionEndTry(commit))
-	if errors.Is(err, errOffsets) {
+	if errors.Is(err, errOffsets) || errors.Is(err, ErrThrownOut) {
 		return false, nil // refused before anything was sent, and aborted
 	}
 	if err != nil {
@@ -154,6 +159,9 @@ func (s *session) end(ctx context.Context, tx *Transaction, commit bool) (commit
 // differ when the assignment was torn down under an open transaction: output
 // without its offsets would come twice.
 func (tx *Transaction) verify(request *kmsg.TxnOffsetCommitRequest) error {
+	if err := CheckMember(request.MemberID, tx.member); err != nil {
+		return err
+	}
 	count := 0
 	for _, topic := range request.Topics {
 		for _, partition := range topic.Partitions {

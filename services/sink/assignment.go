@@ -152,7 +152,8 @@ func (s *Service) commitStart(ctx context.Context, partition int32, position int
 	if err != nil {
 		return err
 	}
-	if err := s.committer.commit(ctx, partition, position, text); err != nil {
+	member, _ := s.client.GroupMetadata()
+	if err := s.committer.commit(ctx, member, partition, position, text); err != nil {
 		return fmt.Errorf("commit the starting offset of %s/%d: %w", s.topic, partition, err)
 	}
 	return nil
@@ -213,11 +214,12 @@ func (s *Service) acceptGap(gap *GapError, records int) {
 
 // begin starts a worker for each partition and marks those that stand still.
 func (s *Service) begin(from, committed map[int32]int64, open map[int32]*intent, shrunk map[int32]bool, runs map[int32]*run, topicID string, refused map[int32]error) {
+	member, _ := s.client.GroupMetadata() // no rejoin begins before this has returned
 	for partition, position := range from {
 		// It can't have a worker still: what takes a partition away waits for it.
 		s.takeAway([]int32{partition}, 0)
 		w := &worker{
-			service: s, partition: partition, topicID: topicID, run: runs[partition],
+			service: s, partition: partition, member: member, topicID: topicID, run: runs[partition],
 			position: position, open: open[partition], shrunk: shrunk[partition],
 			log:      s.log.With("topic", s.topic, "partition", partition),
 			gather:   newGatherer(s.shardOf(partition).table, s.expander(), s.passesOver()),
@@ -243,6 +245,20 @@ func (s *Service) begin(from, committed map[int32]int64, open map[int32]*intent,
 	s.mu.Lock()
 	s.metrics.assigned.Set(float64(len(s.workers)))
 	s.mu.Unlock()
+}
+
+// onAssigned ends the session of a member that is another one by now and has
+// workers still: the client takes their partitions for its own all along, and
+// would go on where they were. It runs after every rejoin.
+func (s *Service) onAssigned(_ context.Context, client *kgo.Client, _ map[string][]int32) {
+	member, _ := client.GroupMetadata()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.workers {
+		if w.member != member {
+			s.endSession(kafka.ErrThrownOut)
+		}
+	}
 }
 
 // takeAway stops the partitions' workers and returns when they have ended:
@@ -314,6 +330,7 @@ func (s *Service) workerEnded(w *worker, err error) {
 	case errors.Is(err, errAbandoned):
 		s.fail(err)
 	case errors.Is(err, errStopped), errors.Is(err, errAtEnd):
+	case errors.Is(err, kafka.ErrThrownOut): // the callbacks that follow say what becomes of the partition
 	default:
 		s.standForGood(w.partition, err)
 	}
@@ -337,6 +354,21 @@ func (s *Service) workerNumbers() map[int32]bool {
 	numbers := make(map[int32]bool, len(s.workers))
 	for number := range s.workers {
 		numbers[number] = true
+	}
+	return numbers
+}
+
+// partitions are those with a worker, and those that stand still without one.
+func (s *Service) partitions() (numbers []int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for number := range s.workers {
+		numbers = append(numbers, number)
+	}
+	for number := range s.stopped {
+		if s.workers[number] == nil {
+			numbers = append(numbers, number)
+		}
 	}
 	return numbers
 }

@@ -8,6 +8,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/auditstream/auditstream/pkg/kafka"
 )
 
 // commit makes offset the group's position in the partition, with the intent
@@ -15,8 +17,9 @@ import (
 // acknowledged it for this partition.
 //
 // Only the worker commits, and the callbacks that end its assignment wait for
-// it, so a commit belongs to the assignment it was begun in. One whose reply is
-// lost is made again: it says the same.
+// it, so a commit belongs to the assignment it was begun in; one that the client
+// would send as another member it does not send. One whose reply is lost is made
+// again: it says the same.
 func (w *worker) commit(ctx context.Context, offset int64, in *intent) error {
 	m := metadata{Topic: w.topicID, Intent: in, Run: w.run}
 	if in == nil {
@@ -28,7 +31,7 @@ func (w *worker) commit(ctx context.Context, offset int64, in *intent) error {
 		return err
 	}
 	for try := w.tries("commit", nil); ; {
-		err := w.service.committer.commit(ctx, w.partition, offset, text)
+		err := w.service.committer.commit(ctx, w.member, w.partition, offset, text)
 		if err == nil {
 			try.succeeded()
 			break
@@ -47,9 +50,10 @@ func (w *worker) commit(ctx context.Context, offset int64, in *intent) error {
 	return w.hook(StepIntended)
 }
 
-// committer is the group's coordinator.
+// committer is the group's coordinator. It commits as the member given, or gives
+// kafka.ErrThrownOut.
 type committer interface {
-	commit(ctx context.Context, partition int32, offset int64, metadata string) error
+	commit(ctx context.Context, member string, partition int32, offset int64, metadata string) error
 }
 
 // groupCommitter commits as the group member that client is.
@@ -58,8 +62,11 @@ type groupCommitter struct {
 	topic  string
 }
 
-func (c groupCommitter) commit(ctx context.Context, partition int32, offset int64, metadata string) error {
+func (c groupCommitter) commit(ctx context.Context, member string, partition int32, offset int64, metadata string) error {
 	ctx = kgo.PreCommitFnContext(ctx, func(request *kmsg.OffsetCommitRequest) error {
+		if err := kafka.CheckMember(request.MemberID, member); err != nil {
+			return err
+		}
 		for i := range request.Topics {
 			for j := range request.Topics[i].Partitions {
 				request.Topics[i].Partitions[j].Metadata = &metadata

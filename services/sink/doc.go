@@ -20,6 +20,7 @@
 //
 // A worker dies with its assignment: the callbacks that take a partition away
 // return when its worker has stopped, so nothing of an old assignment can
-// commit. What a dead worker leaves behind is at most one intent, and the next
+// commit. Where the client goes on under another member id without such a
+// callback, the id that each commit is made for takes its place. What a dead worker leaves behind is at most one intent, and the next
 // owner begins with it.
 package sink

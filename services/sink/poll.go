@@ -46,6 +46,7 @@ func (s *Service) clientOptions() []kgo.Opt {
 		kgo.BlockRebalanceOnPoll(),
 		kgo.OnOffsetsFetched(s.onFetched),
 		kgo.AdjustFetchOffsetsFn(s.adjust),
+		kgo.OnPartitionsAssigned(s.onAssigned),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
 			s.takeAway(lost[s.topic], revokeGrace)
 		}),
@@ -62,9 +63,7 @@ type clientHook struct{ s *Service }
 // OnNewClient runs before NewClient returns.
 func (h clientHook) OnNewClient(client *kgo.Client) {
 	h.s.client = client
-	if h.s.committer == nil {
-		h.s.committer = groupCommitter{client, h.s.topic}
-	}
+	h.s.committer = groupCommitter{client, h.s.topic}
 	cfg := h.s.options.Config
 	for _, shard := range h.s.shards {
 		// A batch under way, one open, and a fetch in between.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/clickhouse"
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/kafka"
 )
 
 // Health is told how the parts the sink depends on are.
@@ -92,6 +93,9 @@ type Service struct {
 	workers map[int32]*worker
 	stopped map[int32]bool
 	fetched map[int32]string // metadata of the offsets that were fetched last
+	// endSession ends the membership in the group, and Run begins another when it
+	// is given kafka.ErrThrownOut.
+	endSession context.CancelCauseFunc
 
 	kafka, clickhouse string // components of Health; of the second, one for each shard
 
@@ -181,11 +185,27 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		}
 		return fmt.Errorf("sink: %w", err)
 	}
+	for {
+		thrownOut, err := s.session(ctx)
+		if !thrownOut {
+			return err
+		}
+		s.log.Warn("the group had given this member up; it joins anew, from the committed offsets", "group", s.options.Group)
+	}
+}
+
+// session is one membership in the group. It ends with asked, or when the
+// member turns out to have been thrown out.
+func (s *Service) session(asked context.Context) (thrownOut bool, err error) {
+	ctx, end := context.WithCancelCause(asked)
+	defer end(nil)
+	s.endSession = end
 	// The hook has set s.client before any callback could run.
 	if _, err = kgo.NewClient(s.clientOptions()...); err != nil {
-		return fmt.Errorf("sink: make the Kafka client: %w", err)
+		return false, fmt.Errorf("sink: make the Kafka client: %w", err)
 	}
 
+	var background sync.WaitGroup
 	background.Go(func() { s.watchLag(ctx) })
 	for _, shard := range s.shards {
 		background.Go(func() { s.watchHold(ctx, shard) })
@@ -193,29 +213,32 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	if s.options.Bounded {
 		background.Go(func() {
 			s.awaitEnd(ctx)
-			cancel()
+			end(nil)
 		})
 	}
 	background.Go(func() {
 		select {
 		case <-s.failed:
-			cancel()
+			end(nil)
 		case <-ctx.Done():
 		}
 	})
 	polled := s.poll(ctx)
-	cancel()
+	end(nil)
 	background.Wait()
-	return s.shutdown(polled)
+	if polled != nil || !errors.Is(context.Cause(ctx), kafka.ErrThrownOut) || s.hasFailed() {
+		return false, s.shutdown(polled)
+	}
+	s.takeAway(s.partitions(), 0)
+	s.leave()
+	return true, nil
 }
 
 // shutdown stops the workers, leaves the group and closes the client.
 func (s *Service) shutdown(polled error) error {
 	grace := shutdownGrace
-	select {
-	case <-s.failed:
+	if s.hasFailed() {
 		grace = 0
-	default:
 	}
 	workers := s.assigned()
 	for _, w := range workers {
@@ -228,6 +251,20 @@ func (s *Service) shutdown(polled error) error {
 			open.Partitions = append(open.Partitions, w.partition)
 		}
 	}
+	s.leave()
+	switch {
+	case s.hasFailed():
+		return fmt.Errorf("sink: %w", s.failure)
+	case polled != nil:
+		return fmt.Errorf("sink: %w", polled)
+	case len(open.Partitions) > 0:
+		return fmt.Errorf("sink: %w", open)
+	}
+	return nil
+}
+
+// leave leaves the group and closes the client.
+func (s *Service) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
 	s.client.AllowRebalance()
@@ -235,18 +272,15 @@ func (s *Service) shutdown(polled error) error {
 		s.log.Warn("could not leave the group; its partitions move when the session times out", "error", err)
 	}
 	s.client.CloseAllowingRebalance()
+}
+
+func (s *Service) hasFailed() bool {
 	select {
 	case <-s.failed:
-		return fmt.Errorf("sink: %w", s.failure)
+		return true
 	default:
+		return false
 	}
-	if polled != nil {
-		return fmt.Errorf("sink: %w", polled)
-	}
-	if len(open.Partitions) > 0 {
-		return fmt.Errorf("sink: %w", open)
-	}
-	return nil
 }
 
 // fail makes Run end at once, leaving everything as it is.

@@ -8,6 +8,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/auditstream/auditstream/pkg/clickhouse"
+	"github.com/auditstream/auditstream/pkg/kafka"
 	"github.com/auditstream/auditstream/topics"
 )
 
@@ -44,7 +45,7 @@ func (t *tries) again(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.Is(err, errStopped), errors.Is(err, errAbandoned), errors.Is(err, topics.ErrMalformed):
+	case errors.Is(err, errStopped), errors.Is(err, errAbandoned), errors.Is(err, kafka.ErrThrownOut), errors.Is(err, topics.ErrMalformed):
 		return err
 	case clickhouse.NeedsMending(err):
 		kind = failedMending

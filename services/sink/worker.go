@@ -49,6 +49,7 @@ type worker struct {
 	acknowledged string // the hold that the last commit named
 	looked       bool   // whether this worker has looked for a hold itself
 
+	member  string // that the group has assigned the partition to
 	topicID string // of the assignment; goes into every commit
 	run     *run   // of a bounded sink; goes into every commit
 

@@ -1,0 +1,71 @@
+package servers
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/auditstream/auditstream/pkg/embedded"
+)
+
+// ThrowOut has a group give up on a member that is about to rejoin, as it does
+// with one that hangs between the end of a rebalance's patience and its own
+// request: told to rejoin by its heartbeat, the member asks under an id that the
+// group no longer knows. It returns when the group has forgotten the member;
+// from then on others own its partitions. rejoin lets its request through.
+func ThrowOut(t testing.TB, kafka *embedded.Kafka, client *kgo.Client, group, member string) (rejoin func()) {
+	t.Helper()
+	asked, released := make(chan struct{}), make(chan struct{})
+	cluster := kafka.Cluster()
+	cluster.ControlKey(int16(kmsg.Heartbeat), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		heartbeat, _ := request.(*kmsg.HeartbeatRequest)
+		if heartbeat.MemberID != member {
+			cluster.KeepControl()
+			return nil, nil, false
+		}
+		response := heartbeat.ResponseKind().(*kmsg.HeartbeatResponse) //nolint:forcetypeassert // its own
+		response.ErrorCode = kerr.RebalanceInProgress.Code
+		return response, nil, true
+	})
+	var once sync.Once
+	cluster.ControlKey(int16(kmsg.JoinGroup), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if join, _ := request.(*kmsg.JoinGroupRequest); join.MemberID == member {
+			once.Do(func() { close(asked) })
+			cluster.SleepControl(func() { <-released })
+		}
+		return nil, nil, false
+	})
+	select {
+	case <-asked:
+	case <-t.Context().Done():
+		require.NoError(t, t.Context().Err())
+	}
+	leave := kmsg.NewPtrLeaveGroupRequest()
+	leave.Group = group
+	gone := kmsg.NewLeaveGroupRequestMember()
+	gone.MemberID = member
+	leave.Members = append(leave.Members, gone)
+	response, err := leave.RequestWith(t.Context(), client)
+	require.NoError(t, err)
+	require.NoError(t, kerr.ErrorForCode(response.ErrorCode))
+	rejoin = sync.OnceFunc(func() { close(released) })
+	t.Cleanup(rejoin)
+	return rejoin
+}
+
+// GroupMembers are the ids of those that have joined the group.
+func GroupMembers(t testing.TB, client *kgo.Client, group string) (members []string) {
+	t.Helper()
+	described, err := kadm.NewClient(client).DescribeGroups(t.Context(), group)
+	require.NoError(t, err)
+	for _, member := range described[group].Members {
+		members = append(members, member.MemberID)
+	}
+	return members
+}
