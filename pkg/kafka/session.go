@@ -11,6 +11,8 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/auditstream/auditstream/pkg/failpoint"
 )
 
 // session is one membership in the group with one transactional client. It
@@ -165,6 +167,7 @@ func (s *session) onAssigned(_ context.Context, client *kgo.Client, _ map[string
 // stops polling so that the mark is cleared. It is also called when nothing is
 // taken away: the member joins anew.
 func (s *session) onRevoked(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
+	defer failpoint.Here("group rejoin")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {

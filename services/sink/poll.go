@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/auditstream/auditstream/pkg/delay"
+	"github.com/auditstream/auditstream/pkg/failpoint"
 	"github.com/auditstream/auditstream/pkg/kafka"
 )
 
@@ -49,6 +50,7 @@ func (s *Service) clientOptions() []kgo.Opt {
 		kgo.OnPartitionsAssigned(s.onAssigned),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
 			s.takeAway(lost[s.topic], revokeGrace)
+			failpoint.Here("group rejoin")
 		}),
 		// A member that was thrown out can't commit any more.
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, lost map[string][]int32) {

@@ -77,7 +77,8 @@ func (c *campaign) stageLane(stage string) *lane {
 	}
 	l.first = append(l.first, killAt[0], zombie, zombieAt[0])
 	l.deck = append(append([]fault{kill, kill, zombie, scale[0], scale[1]}, killAt...), zombieAt[:len(zombieAt)/2]...)
-	l.deck = append(l.deck, fault{kind: stage + " replaced while it hangs", must: true, affects: affects, run: s.replaced})
+	l.deck = append(l.deck, fault{kind: stage + " replaced while it hangs", must: true, affects: affects, run: s.replaced},
+		fault{kind: stage + " hangs as it rejoins", must: c.duration >= everyPointAfter, affects: affects, run: s.rejoining})
 	return l
 }
 
@@ -221,6 +222,11 @@ func (s *stageFaults) zombieAt(ctx context.Context, point string) bool {
 	if !s.startOver(i, s.order(point, true)) {
 		return false
 	}
+	return s.hauntAtPoint(ctx, i)
+}
+
+// hauntAtPoint waits for a process to stop at its point, and haunts it.
+func (s *stageFaults) hauntAtPoint(ctx context.Context, i *instance) bool {
 	p := i.current()
 	limit, cancel := context.WithTimeout(ctx, reachWithin)
 	defer cancel()
@@ -232,6 +238,25 @@ func (s *stageFaults) zombieAt(ctx context.Context, point string) bool {
 		}
 	}
 	return s.haunt(ctx, p, s.members(ctx, p))
+}
+
+// rejoining stops a process that has partitions between being told that its
+// group rebalances and its request to join again. When it wakes, others have had
+// them, and the group knows nothing of it.
+func (s *stageFaults) rejoining(ctx context.Context) bool {
+	i := s.pick()
+	s.end(i, i.current())
+	// It comes there once without partitions, as the group makes room for it.
+	if !s.startOver(i, &failpoint.Order{Point: "group rejoin", Hits: 2, Stop: true}) {
+		return false
+	}
+	delay.For(ctx, between(s.rng, 3*time.Second, 6*time.Second))
+	other := s.c.newInstance(s.stage, 3)
+	if !s.startOver(other, nil) {
+		return false
+	}
+	defer s.terminate(other)
+	return s.hauntAtPoint(ctx, i)
 }
 
 // replaced starts another process of the same name beside one that hangs, as
