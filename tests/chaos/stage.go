@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/auditstream/auditstream/pkg/delay"
 	"github.com/auditstream/auditstream/pkg/failpoint"
 )
 
@@ -34,6 +36,7 @@ type stageProcess struct {
 	command  *exec.Cmd
 	pid      int
 	client   string // its Kafka client id begins so, and no other's
+	admin    string // where it answers
 	order    *failpoint.Order
 	expected bool // to end, by our doing; guarded by the instance's lock
 	exited   chan struct{}
@@ -106,7 +109,7 @@ func (i *instance) spawn(order *failpoint.Order) (*stageProcess, error) {
 		log.Close()
 		return nil, err
 	}
-	p := &stageProcess{command: command, pid: command.Process.Pid, client: client, order: order, exited: make(chan struct{})}
+	p := &stageProcess{command: command, pid: command.Process.Pid, client: client, admin: admin, order: order, exited: make(chan struct{})}
 	fmt.Fprintf(log, "=== %s pid %d starts %s\n", time.Now().UTC().Format(time.RFC3339Nano), p.pid, describe(order))
 	i.c.remember(p)
 	go func() {
@@ -195,6 +198,7 @@ func (i *instance) terminate(p *stageProcess) error {
 	i.mu.Lock()
 	p.expected = true
 	i.mu.Unlock()
+	p.awaitListening()
 	_ = syscall.Kill(p.pid, syscall.SIGTERM)
 	select {
 	case <-p.exited:
@@ -208,6 +212,23 @@ func (i *instance) terminate(p *stageProcess) error {
 			<-p.exited
 		}
 		return fmt.Errorf("%s did not end within 70 s of SIGTERM", i.name)
+	}
+}
+
+// awaitListening waits until the process has begun its work, or ended: before
+// that, a signal ends it like any program.
+func (p *stageProcess) awaitListening() {
+	ctx, cancel := context.WithTimeout(context.Background(), reachWithin)
+	defer cancel()
+	for p.alive() {
+		connection, err := net.DialTimeout("tcp", p.admin, time.Second)
+		if err == nil {
+			_ = connection.Close()
+			return
+		}
+		if !delay.For(ctx, 20*time.Millisecond) {
+			return
+		}
 	}
 }
 
