@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -196,6 +198,96 @@ func TestMemberThrownOutWhileItRejoins(t *testing.T) {
 			}
 			b.fill(in, 1, 160, 200)
 			b.want(out, 200)
+			first.stop()
+		})
+	}
+}
+
+// freezer is how a process dials that hangs between freeze and thaw.
+type freezer struct {
+	mu          sync.Mutex
+	connections []net.Conn
+	thawed      chan struct{} // nil: it does not hang
+}
+
+func (f *freezer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	f.mu.Lock()
+	thawed := f.thawed
+	f.mu.Unlock()
+	if thawed != nil {
+		select {
+		case <-thawed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	connection, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err == nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.connections = append(f.connections, connection)
+	}
+	return connection, err
+}
+
+func (f *freezer) freeze() (thaw func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.thawed = make(chan struct{})
+	for _, connection := range f.connections {
+		_ = connection.Close()
+	}
+	return sync.OnceFunc(func() { close(f.thawed) })
+}
+
+// What others have worked off, and retention has removed, while a member was
+// thrown out is no gap to it.
+func TestRecordsRemovedWhileThrownOutAreNoGap(t *testing.T) {
+	for name, accept := range map[string]bool{"gaps stop": false, "gaps are accepted": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := servers.EmbeddedKafka(t, "")
+			b := newBroker(t, server.Addresses())
+			in, out := b.topic("in", 1), b.topic("out", 1)
+			frozen := &freezer{}
+			opts := b.options("a", in)
+			opts.Client = append(opts.Client, kgo.Dialer(frozen.dial), kgo.DialTimeout(patience))
+			opts.Start.AcceptGap = accept
+			var gaps atomic.Int64
+			opts.OnGap = func(context.Context, kafka.Gap, int64) error {
+				gaps.Add(1)
+				return nil
+			}
+			health := &healthRecorder{}
+			opts.Health = health
+			first := start(t, opts, copyTo(out))
+			b.fill(in, 1, 0, 100)
+			b.want(out, 100)
+
+			before := servers.GroupMembers(t, b.client, b.name("group"))
+			require.Len(t, before, 1)
+			rejoin := servers.ThrowOut(t, server, b.client, b.name("group"), before[0])
+			thaw := frozen.freeze()
+			t.Cleanup(thaw)
+			rejoin()
+			second := start(t, b.options("b", in), copyTo(out))
+			b.fill(in, 1, 100, 160)
+			b.want(out, 160)
+			second.stop()
+			ends, err := b.admin.ListEndOffsets(t.Context(), in)
+			require.NoError(t, err)
+			end, _ := ends.Lookup(in, 0)
+			removed := make(kadm.Offsets)
+			removed.AddOffset(in, 0, end.Offset, -1)
+			_, err = b.admin.DeleteRecords(t.Context(), removed)
+			require.NoError(t, err)
+
+			thaw()
+			b.fill(in, 1, 160, 200)
+			b.want(out, 200)
+			require.Zero(t, gaps.Load())
+			_, stopped := health.get("test offsets")
+			require.NoError(t, stopped)
 			first.stop()
 		})
 	}

@@ -35,8 +35,8 @@ type session struct {
 	handed map[topicPartition]bool
 
 	mu sync.Mutex
-	// member is the id under which the partitions are assigned; "" while there are
-	// none.
+	// member is the id that partitions are assigned to; "" until it is known, and
+	// when the client knows that the group has thrown it out.
 	member string
 	// thrownOut: member is no longer the client's id. The session is at its end.
 	thrownOut bool
@@ -146,7 +146,8 @@ func (s *session) close() {
 	s.t.metrics.stopped.Set(float64(s.t.health.stoppedPartitions()))
 }
 
-// onAssigned runs after every rejoin, before anything is polled.
+// onAssigned runs after every rejoin, and ends the session of a member that is
+// another one by now.
 func (s *session) onAssigned(_ context.Context, client *kgo.Client, _ map[string][]int32) {
 	member, _ := client.GroupMetadata()
 	s.mu.Lock()
@@ -154,7 +155,10 @@ func (s *session) onAssigned(_ context.Context, client *kgo.Client, _ map[string
 	if s.member == "" {
 		s.member = member
 	}
-	s.thrownOut = s.thrownOut || s.member != member
+	if s.member != member {
+		s.thrownOut = true
+		s.wakeLocked()
+	}
 	select {
 	case <-s.joined:
 	default:

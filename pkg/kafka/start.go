@@ -221,6 +221,16 @@ func committedOffsets(ctx context.Context, admin *kadm.Client, group string) (Po
 	return result, nil
 }
 
+// MovedOn tells whether the group has committed an offset beyond one that this
+// member has not got to: by others, who had the partition meanwhile.
+func MovedOn(ctx context.Context, client *kgo.Client, group, topic string, partition int32, position int64) (bool, error) {
+	committed, err := committedOffsets(ctx, kadm.NewClient(client), group)
+	if err != nil {
+		return false, err
+	}
+	return committed[topic][partition] > position, nil
+}
+
 // CommitStart commits starting offsets as the group member that client is. It
 // belongs into AdjustFetchOffsetsFn: the member is in the group and the
 // partitions are its own.

@@ -70,11 +70,15 @@ func (s *session) turn(ctx context.Context, process processFunc) error {
 		return err
 	}
 	defer s.group.AllowRebalance()
+	if _, err := s.standing(); err != nil {
+		return err
+	}
 	records, err := s.poll(ctx)
 	if err != nil || len(records) == 0 {
 		return err
 	}
-	// Whoever had the partitions in between may have gone further.
+	// Again, as the poll lets rebalances through: whoever had the partitions in
+	// between may have gone further.
 	member, err := s.standing()
 	if err != nil {
 		return err
@@ -295,7 +299,7 @@ func (s *session) fetchErrors(ctx context.Context, fetches kgo.Fetches) error {
 		case errors.As(err, &lost):
 			s.t.log.Error("the broker has lost records that were consumed", "error", err)
 		case errors.Is(err, kerr.OffsetOutOfRange):
-			s.outOfRange(ctx, topic, partition)
+			ended = errors.Join(ended, s.outOfRange(ctx, topic, partition))
 		default:
 			pause = true
 			s.t.health.setGroup(fmt.Errorf("fetch %s/%d: %w", topic, partition, err))
@@ -308,14 +312,23 @@ func (s *session) fetchErrors(ctx context.Context, fetches kgo.Fetches) error {
 }
 
 // outOfRange stops a partition whose next record has been removed before it
-// was read (retention), or moves it past the gap when that is accepted.
-func (s *session) outOfRange(ctx context.Context, topic string, partition int32) {
+// was read (retention), or moves it past the gap when that is accepted. What
+// others have worked off, while this member was thrown out and did not know it,
+// is no gap: an error ends the session.
+func (s *session) outOfRange(ctx context.Context, topic string, partition int32) error {
 	only := map[string][]int32{topic: {partition}}
 	s.client.PauseFetchPartitions(only)
 	position := s.client.CommittedOffsets()[topic][partition]
 	from := make(Positions)
 	from.set(topic, partition, position.Offset)
-	start, err := s.t.opts.Start.Decide(ctx, s.client, s.t.opts.Group, from)
+	moved, err := MovedOn(ctx, s.client, s.t.opts.Group, topic, partition, position.Offset)
+	if moved {
+		return fmt.Errorf("%w: %s/%d is beyond %d", errPositions, topic, partition, position.Offset)
+	}
+	var start Start
+	if err == nil {
+		start, err = s.t.opts.Start.Decide(ctx, s.client, s.t.opts.Group, from)
+	}
 	if err == nil {
 		err = s.t.accept(ctx, start)
 	}
@@ -323,15 +336,16 @@ func (s *session) outOfRange(ctx context.Context, topic string, partition int32)
 		// It is fetched again, and comes back here.
 		s.t.health.setGroup(err)
 		s.client.ResumeFetchPartitions(only)
-		return
+		return nil
 	}
 	for _, gap := range start.Gaps {
 		s.t.reportGap(gap)
 	}
 	to, ok := start.From[topic][partition]
 	if !ok {
-		return
+		return nil
 	}
 	s.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{topic: {partition: {Epoch: -1, Offset: to}}})
 	s.client.ResumeFetchPartitions(only)
+	return nil
 }

@@ -58,6 +58,10 @@ func (s *Service) adjust(ctx context.Context, fetched map[string]map[int32]kgo.O
 
 func (s *Service) assign(ctx context.Context, fetched map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 	committed := kafka.Committed(fetched)
+	member, err := s.standing()
+	if err != nil {
+		return nil, err
+	}
 	topicID, ends, err := s.describe(ctx)
 	if err != nil {
 		return nil, err
@@ -130,7 +134,7 @@ func (s *Service) assign(ctx context.Context, fetched map[string]map[int32]kgo.O
 	for partition, r := range runs {
 		if position, found := start.Commit[s.topic][partition]; found && r != nil {
 			// And a start alone would wipe out the run.
-			if err := s.commitStart(ctx, partition, position, metadata{Topic: topicID, Run: r}); err != nil {
+			if err := s.commitStart(ctx, member, partition, position, metadata{Topic: topicID, Run: r}); err != nil {
 				return nil, err
 			}
 			delete(start.Commit[s.topic], partition)
@@ -142,17 +146,16 @@ func (s *Service) assign(ctx context.Context, fetched map[string]map[int32]kgo.O
 	if err := kafka.CommitStart(ctx, s.client, start.Commit); err != nil {
 		return nil, err
 	}
-	s.begin(start.From[s.topic], committed[s.topic], open, shrunk, runs, topicID, refused)
+	s.begin(member, start.From[s.topic], committed[s.topic], open, shrunk, runs, topicID, refused)
 	return start.Offsets(fetched), nil
 }
 
 // commitStart is kafka.CommitStart with metadata.
-func (s *Service) commitStart(ctx context.Context, partition int32, position int64, m metadata) error {
+func (s *Service) commitStart(ctx context.Context, member string, partition int32, position int64, m metadata) error {
 	text, err := m.encode()
 	if err != nil {
 		return err
 	}
-	member, _ := s.client.GroupMetadata()
 	if err := s.committer.commit(ctx, member, partition, position, text); err != nil {
 		return fmt.Errorf("commit the starting offset of %s/%d: %w", s.topic, partition, err)
 	}
@@ -213,8 +216,7 @@ func (s *Service) acceptGap(gap *GapError, records int) {
 }
 
 // begin starts a worker for each partition and marks those that stand still.
-func (s *Service) begin(from, committed map[int32]int64, open map[int32]*intent, shrunk map[int32]bool, runs map[int32]*run, topicID string, refused map[int32]error) {
-	member, _ := s.client.GroupMetadata() // no rejoin begins before this has returned
+func (s *Service) begin(member string, from, committed map[int32]int64, open map[int32]*intent, shrunk map[int32]bool, runs map[int32]*run, topicID string, refused map[int32]error) {
 	for partition, position := range from {
 		// It can't have a worker still: what takes a partition away waits for it.
 		s.takeAway([]int32{partition}, 0)
@@ -236,6 +238,7 @@ func (s *Service) begin(from, committed map[int32]int64, open map[int32]*intent,
 		w.queue = w.shard.flow.Load().open(partition, position, w.open != nil)
 		s.mu.Lock()
 		s.workers[partition] = w
+		delete(s.left, partition)
 		s.mu.Unlock()
 		go w.work() // its waiter is stop, which takeAway and shutdown call
 	}
@@ -245,20 +248,6 @@ func (s *Service) begin(from, committed map[int32]int64, open map[int32]*intent,
 	s.mu.Lock()
 	s.metrics.assigned.Set(float64(len(s.workers)))
 	s.mu.Unlock()
-}
-
-// onAssigned ends the session of a member that is another one by now and has
-// workers still: the client takes their partitions for its own all along, and
-// would go on where they were. It runs after every rejoin.
-func (s *Service) onAssigned(_ context.Context, client *kgo.Client, _ map[string][]int32) {
-	member, _ := client.GroupMetadata()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, w := range s.workers {
-		if w.member != member {
-			s.endSession(kafka.ErrThrownOut)
-		}
-	}
 }
 
 // takeAway stops the partitions' workers and returns when they have ended:
@@ -354,21 +343,6 @@ func (s *Service) workerNumbers() map[int32]bool {
 	numbers := make(map[int32]bool, len(s.workers))
 	for number := range s.workers {
 		numbers[number] = true
-	}
-	return numbers
-}
-
-// partitions are those with a worker, and those that stand still without one.
-func (s *Service) partitions() (numbers []int32) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for number := range s.workers {
-		numbers = append(numbers, number)
-	}
-	for number := range s.stopped {
-		if s.workers[number] == nil {
-			numbers = append(numbers, number)
-		}
 	}
 	return numbers
 }

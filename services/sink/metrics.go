@@ -32,6 +32,7 @@ type metrics struct {
 	insertSeconds   *prometheus.HistogramVec
 	proven          *prometheus.CounterVec
 	recovered       prometheus.Counter
+	sessions        prometheus.Counter
 	reattempts      prometheus.Counter
 	duplicates      prometheus.Counter
 	failures        *prometheus.CounterVec
@@ -60,6 +61,7 @@ func newMetrics(registry prometheus.Registerer, s *Service) (*metrics, error) {
 		}, []string{"outcome"}),
 		proven:          prometheus.NewCounterVec(counter("looked_up_rows_total", "Rows looked up by id in the table, by what was found."), []string{"found"}),
 		recovered:       prometheus.NewCounter(counter("recovered_intents_total", "Intents found open at assignment and settled.")),
+		sessions:        prometheus.NewCounter(counter("failed_sessions_total", "Kafka sessions given up for a new one, since the group had thrown the member out.")),
 		reattempts:      prometheus.NewCounter(counter("reattempts_total", "Times that rows went in under a further token, since the server had dropped them under the one before.")),
 		duplicates:      prometheus.NewCounter(counter("duplicate_blocks_total", "Blocks that the server dropped as duplicates.")),
 		failures:        prometheus.NewCounterVec(counter("failures_total", "Failed tries, by step and by whether they pass by themselves."), []string{"step", "kind"}),
@@ -88,7 +90,7 @@ func newMetrics(registry prometheus.Registerer, s *Service) (*metrics, error) {
 	registry = prometheus.WrapRegistererWith(prometheus.Labels{"topic": s.topic}, registry)
 	var problems []error
 	for _, collector := range []prometheus.Collector{
-		m.rows, m.batches, m.insertSeconds, m.proven, m.recovered, m.reattempts, m.duplicates, m.failures, m.deadLetters,
+		m.rows, m.batches, m.insertSeconds, m.proven, m.recovered, m.sessions, m.reattempts, m.duplicates, m.failures, m.deadLetters,
 		m.acceptedGaps, m.acceptedRecords, m.lag, m.stopped, m.assigned,
 		prometheus.NewGaugeFunc(gauge("buffered_bytes", "Records held in memory, from the poll to the commit."), s.bufferedBytes),
 		prometheus.NewGaugeFunc(gauge("oldest_open_intent_seconds", "Age of the oldest intent that is recorded and not yet committed past; 0 without one."),

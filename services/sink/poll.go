@@ -53,9 +53,7 @@ func (s *Service) clientOptions() []kgo.Opt {
 			failpoint.Here("group rejoin")
 		}),
 		// A member that was thrown out can't commit any more.
-		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
-			s.takeAway(lost[s.topic], 0)
-		}),
+		kgo.OnPartitionsLost(s.onLost),
 	)
 }
 
@@ -151,7 +149,16 @@ func (s *Service) outOfRange(ctx context.Context, partition int32) {
 	}
 	only := map[string][]int32{s.topic: {partition}}
 	next := w.queue.nextOffset()
-	start, err := s.startPolicy().Decide(ctx, s.client, s.options.Group, kafka.Positions{s.topic: {partition: next}})
+	moved, err := kafka.MovedOn(ctx, s.client, s.options.Group, s.topic, partition, next)
+	if moved {
+		// Not by us: what is gone was worked off by others.
+		s.endSession(kafka.ErrThrownOut)
+		return
+	}
+	var start kafka.Start
+	if err == nil {
+		start, err = s.startPolicy().Decide(ctx, s.client, s.options.Group, kafka.Positions{s.topic: {partition: next}})
+	}
 	if err != nil {
 		s.report(s.kafka, err) // it is fetched again, and comes back here
 		return

@@ -13,7 +13,6 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/clickhouse"
 	"github.com/auditstream/auditstream/pkg/config"
-	"github.com/auditstream/auditstream/pkg/kafka"
 )
 
 // Health is told how the parts the sink depends on are.
@@ -93,9 +92,15 @@ type Service struct {
 	workers map[int32]*worker
 	stopped map[int32]bool
 	fetched map[int32]string // metadata of the offsets that were fetched last
-	// endSession ends the membership in the group, and Run begins another when it
-	// is given kafka.ErrThrownOut.
+	// member is the id that this membership's partitions are assigned to; "" until
+	// it is known, and when the client knows that the group has thrown it out.
+	member string
+	// endSession ends the membership, and Run begins another when it is given
+	// kafka.ErrThrownOut.
 	endSession context.CancelCauseFunc
+	// left are partitions whose intents an earlier membership has left open, and
+	// that have had no worker since.
+	left map[int32]bool
 
 	kafka, clickhouse string // components of Health; of the second, one for each shard
 
@@ -117,6 +122,7 @@ func New(options Options) (*Service, error) {
 		workers: make(map[int32]*worker),
 		stopped: make(map[int32]bool),
 		fetched: make(map[int32]string),
+		left:    make(map[int32]bool),
 		failed:  make(chan struct{}),
 	}
 	if err := s.validate(); err != nil {
@@ -185,101 +191,16 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		}
 		return fmt.Errorf("sink: %w", err)
 	}
-	for {
-		thrownOut, err := s.session(ctx)
-		if !thrownOut {
-			return err
-		}
-		s.log.Warn("the group had given this member up; it joins anew, from the committed offsets", "group", s.options.Group)
-	}
-}
-
-// session is one membership in the group. It ends with asked, or when the
-// member turns out to have been thrown out.
-func (s *Service) session(asked context.Context) (thrownOut bool, err error) {
-	ctx, end := context.WithCancelCause(asked)
-	defer end(nil)
-	s.endSession = end
-	// The hook has set s.client before any callback could run.
-	if _, err = kgo.NewClient(s.clientOptions()...); err != nil {
-		return false, fmt.Errorf("sink: make the Kafka client: %w", err)
-	}
-
-	var background sync.WaitGroup
-	background.Go(func() { s.watchLag(ctx) })
 	for _, shard := range s.shards {
 		background.Go(func() { s.watchHold(ctx, shard) })
 	}
-	if s.options.Bounded {
-		background.Go(func() {
-			s.awaitEnd(ctx)
-			end(nil)
-		})
-	}
-	background.Go(func() {
-		select {
-		case <-s.failed:
-			end(nil)
-		case <-ctx.Done():
+	for {
+		again, err := s.session(ctx)
+		if !again {
+			return err
 		}
-	})
-	polled := s.poll(ctx)
-	end(nil)
-	background.Wait()
-	if polled != nil || !errors.Is(context.Cause(ctx), kafka.ErrThrownOut) || s.hasFailed() {
-		return false, s.shutdown(polled)
-	}
-	s.takeAway(s.partitions(), 0)
-	s.leave()
-	return true, nil
-}
-
-// shutdown stops the workers, leaves the group and closes the client.
-func (s *Service) shutdown(polled error) error {
-	grace := shutdownGrace
-	if s.hasFailed() {
-		grace = 0
-	}
-	workers := s.assigned()
-	for _, w := range workers {
-		w.leaving.Store(true)
-	}
-	stopAll(workers, grace)
-	open := &OpenError{}
-	for _, w := range workers {
-		if w.unconfirmed.Load() {
-			open.Partitions = append(open.Partitions, w.partition)
-		}
-	}
-	s.leave()
-	switch {
-	case s.hasFailed():
-		return fmt.Errorf("sink: %w", s.failure)
-	case polled != nil:
-		return fmt.Errorf("sink: %w", polled)
-	case len(open.Partitions) > 0:
-		return fmt.Errorf("sink: %w", open)
-	}
-	return nil
-}
-
-// leave leaves the group and closes the client.
-func (s *Service) leave() {
-	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
-	defer cancel()
-	s.client.AllowRebalance()
-	if err := s.client.LeaveGroupContext(ctx); err != nil {
-		s.log.Warn("could not leave the group; its partitions move when the session times out", "error", err)
-	}
-	s.client.CloseAllowingRebalance()
-}
-
-func (s *Service) hasFailed() bool {
-	select {
-	case <-s.failed:
-		return true
-	default:
-		return false
+		s.metrics.sessions.Inc()
+		s.log.Warn("the group had given this member up; it joins anew, from the committed offsets", "group", s.options.Group)
 	}
 }
 

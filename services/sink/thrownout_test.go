@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -27,6 +28,8 @@ func TestMemberThrownOutWhileItRejoins(t *testing.T) {
 				}
 				return nil
 			})
+			release := sync.OnceFunc(func() { close(held) })
+			t.Cleanup(release)
 			b.produce(0, 100)
 			b.wantAll()
 			armed.Store(true)
@@ -43,7 +46,7 @@ func TestMemberThrownOutWhileItRejoins(t *testing.T) {
 			if !stays {
 				require.NoError(t, second.stop())
 			}
-			close(held)
+			release()
 			rejoin()
 			if stays {
 				require.Eventually(t, func() bool {
@@ -59,4 +62,63 @@ func TestMemberThrownOutWhileItRejoins(t *testing.T) {
 			b.wantTable()
 		})
 	}
+}
+
+// A partition that stood still, and that others have mended meanwhile, goes on
+// with the member that was thrown out, too.
+func TestPartitionThatStoodStillGoesOnAfterOthersMendedIt(t *testing.T) {
+	kafka := servers.EmbeddedKafka(t, "")
+	b := newBench(t, kafka.Addresses(), servers.ClickHouse(t), 1)
+	b.produce(0, 300)
+	b.crashed(StepInserted)
+	b.deleteTo(0, 40)
+	first := b.start(nil)
+	first.wantIll(first.component(0), "[0,40)")
+	before := servers.GroupMembers(t, b.client, b.group)
+	require.Len(t, before, 1)
+	rejoin := servers.ThrowOut(t, kafka, b.client, b.group, before[0])
+	b.accept = true
+	second := b.start(nil)
+	b.wantAll()
+	require.NoError(t, second.stop())
+	rejoin()
+	b.produce(0, 100)
+	b.wantAll()
+	require.NoError(t, first.health.get(first.component(0)))
+	require.NoError(t, first.stop())
+}
+
+// Asked to stop while it was about to begin anew, it says what it leaves open.
+func TestStopOfAMemberThrownOutTellsOfItsIntent(t *testing.T) {
+	kafka := servers.EmbeddedKafka(t, "")
+	b := newBench(t, kafka.Addresses(), servers.ClickHouse(t), 1)
+	var armed atomic.Bool
+	intended, held := make(chan struct{}), make(chan struct{})
+	first := b.start(func(_ int32, step Step) error {
+		if step == StepIntended && armed.CompareAndSwap(true, false) {
+			close(intended)
+			<-held
+		}
+		return nil
+	})
+	release := sync.OnceFunc(func() { close(held) })
+	t.Cleanup(release)
+	b.produce(0, 100)
+	b.wantAll()
+	armed.Store(true)
+	b.produce(0, 100)
+	<-intended
+	before := servers.GroupMembers(t, b.client, b.group)
+	require.Len(t, before, 1)
+	servers.ThrowOut(t, kafka, b.client, b.group, before[0])()
+	require.Eventually(t, func() bool { return len(first.service.workerNumbers()) == 0 }, patience, time.Millisecond,
+		"its worker is waited for")
+	first.cancel()
+	release()
+	var open *OpenError
+	require.ErrorAs(t, first.wait(), &open)
+	require.Equal(t, []int32{0}, open.Partitions)
+	second := b.start(nil)
+	b.wantAll()
+	require.NoError(t, second.stop())
 }
