@@ -24,7 +24,7 @@ const (
 	largestPartitionFetch = 4 << 20
 )
 
-func (s *Service) clientOptions() []kgo.Opt {
+func (s *Service) clientOptions(ctx context.Context) []kgo.Opt {
 	options := append([]kgo.Opt(nil), s.options.Client...)
 	// What a fetch brings is in memory before it can be held back, and its size
 	// is that of compressed records. A record that is larger still comes, alone.
@@ -32,6 +32,7 @@ func (s *Service) clientOptions() []kgo.Opt {
 	return append(options,
 		kgo.FetchMaxBytes(fetch),
 		kgo.FetchMaxPartitionBytes(min(fetch, largestPartitionFetch)),
+		kgo.WithContext(ctx),
 		kgo.WithHooks(clientHook{s}),
 		kgo.ConsumerGroup(s.options.Group),
 		kgo.ConsumeTopics(s.topic),

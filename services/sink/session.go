@@ -21,8 +21,11 @@ func (s *Service) session(asked context.Context) (again bool, err error) {
 	s.mu.Lock()
 	s.member, s.endSession = "", end
 	s.mu.Unlock()
+	// The client outlives asked, to leave in order.
+	clientCtx, cancelClient := context.WithCancel(context.WithoutCancel(asked))
+	defer cancelClient()
 	// The hook has set s.client before any callback could run.
-	if _, err = kgo.NewClient(s.clientOptions()...); err != nil {
+	if _, err = kgo.NewClient(s.clientOptions(clientCtx)...); err != nil {
 		return false, fmt.Errorf("sink: make the Kafka client: %w", err)
 	}
 
@@ -45,11 +48,11 @@ func (s *Service) session(asked context.Context) (again bool, err error) {
 	end(nil)
 	background.Wait()
 	if polled != nil || !errors.Is(context.Cause(ctx), kafka.ErrThrownOut) {
-		return false, s.shutdown(polled)
+		return false, s.shutdown(polled, cancelClient)
 	}
 	workers := s.assigned()
 	s.takeAway(s.partitions(), 0)
-	s.leave(workers)
+	s.leave(workers, cancelClient)
 	if asked.Err() != nil || s.hasFailed() {
 		return false, s.outcome(nil)
 	}
@@ -57,7 +60,7 @@ func (s *Service) session(asked context.Context) (again bool, err error) {
 }
 
 // shutdown stops the workers, leaves the group and closes the client.
-func (s *Service) shutdown(polled error) error {
+func (s *Service) shutdown(polled error, cancelClient func()) error {
 	grace := shutdownGrace
 	if s.hasFailed() {
 		grace = 0
@@ -67,13 +70,15 @@ func (s *Service) shutdown(polled error) error {
 		w.leaving.Store(true)
 	}
 	stopAll(workers, grace)
-	s.leave(workers)
+	s.leave(workers, cancelClient)
 	return s.outcome(polled)
 }
 
 // leave leaves the group, closes the client, and remembers the intents that the
-// workers, which have ended, leave open.
-func (s *Service) leave(workers []*worker) {
+// workers, which have ended, leave open. It takes no longer than leaveTimeout,
+// broker or not: a client that waits to be let into a group that forms waits for
+// as long as that takes, unless it is cancelled.
+func (s *Service) leave(workers []*worker, cancelClient func()) {
 	s.mu.Lock()
 	for _, w := range workers {
 		if w.unconfirmed.Load() {
@@ -87,6 +92,7 @@ func (s *Service) leave(workers []*worker) {
 	if err := s.client.LeaveGroupContext(ctx); err != nil {
 		s.log.Warn("could not leave the group; its partitions move when the session times out", "error", err)
 	}
+	cancelClient()
 	s.client.CloseAllowingRebalance()
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/auditstream/auditstream/tests/servers"
 )
@@ -121,4 +122,24 @@ func TestStopOfAMemberThrownOutTellsOfItsIntent(t *testing.T) {
 	second := b.start(nil)
 	b.wantAll()
 	require.NoError(t, second.stop())
+}
+
+// A stop does not wait for a group that takes its time to form.
+func TestStopWhileTheGroupForms(t *testing.T) {
+	kafka := servers.EmbeddedKafka(t, "")
+	b := newBench(t, kafka.Addresses(), servers.ClickHouse(t), 1)
+	asked, released := make(chan struct{}), make(chan struct{})
+	t.Cleanup(func() { close(released) })
+	once := sync.OnceFunc(func() { close(asked) })
+	kafka.Cluster().ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
+		kafka.Cluster().KeepControl()
+		once()
+		kafka.Cluster().SleepControl(func() { <-released })
+		return nil, nil, false
+	})
+	first := b.start(nil)
+	<-asked
+	begun := time.Now()
+	require.NoError(t, first.stop())
+	require.Less(t, time.Since(begun), 3*leaveTimeout)
 }
