@@ -112,6 +112,16 @@ func TestAStoreThatIsAwayCostsNoTryWhileOpenStreamsGoOn(t *testing.T) {
 	}
 	require.ErrorIs(t, err, kafka.ErrAbort)
 
+	tries := 0
+	for _, partition := range m.log {
+		for _, record := range partition {
+			object, err := topics.DecodeObject(record.Value)
+			require.NoError(t, err)
+			tries = max(tries, object.Attempt)
+		}
+	}
+	require.Zero(t, tries, "what the store answered nobody was no try")
+
 	store.away.Store(false)
 	for end := time.Now().Add(time.Minute); !m.done(); {
 		require.True(t, time.Now().Before(end), "it does not come to an end")

@@ -13,8 +13,12 @@ import (
 	"github.com/auditstream/auditstream/topics"
 )
 
-// longestBackoff between two tries of a piece of work.
-const longestBackoff = 5 * time.Minute
+const (
+	// longestBackoff between two tries of a piece of work.
+	longestBackoff = 5 * time.Minute
+	// pauseWhileAway is that after so many tries.
+	pauseWhileAway = 6
+)
 
 // hopelessAttempts is how often something is tried that another try hardly
 // mends: bytes that don't decompress, an object that is no longer the same.
@@ -72,17 +76,18 @@ func (s *Splitter) goOn(tx transaction, p *piece) {
 }
 
 // failed tries again later, or sets the object aside. While the store answers
-// nobody the pauses grow, but the last try remains.
+// nobody it was no try.
 func (s *Splitter) failed(tx transaction, p *piece) {
 	reason, attempts := s.reasonOf(p.err)
-	last := p.object.Attempt+1 >= attempts
-	if last && !p.storeAway {
+	pause := s.backoff(pauseWhileAway)
+	switch {
+	case p.storeAway:
+	case p.object.Attempt+1 >= attempts:
 		s.deadLetter(tx, p, reason, p.err)
 		return
-	}
-	pause := s.backoff(p.object.Attempt + 1)
-	if !last {
+	default:
 		p.object.Attempt++
+		pause = s.backoff(p.object.Attempt)
 	}
 	s.log.Debug("will be tried again", "object", p.object.URI(), "attempt", p.object.Attempt, "in", pause, "error", p.err)
 	s.link(tx, p, topics.CausePostponed, time.Now().Add(pause))

@@ -367,7 +367,9 @@ func whatever(t *testing.T, seed uint64) {
 	m.intact(m.void)
 	t.Logf("%d lines, %d letters, %d commits, %d aborts, %d crashes, %d rebalances, %d out of time",
 		len(m.lines), len(m.letters), m.commits, m.aborts, m.crashes, m.rebalances, m.outOfTime)
-	require.Positive(t, m.aborts)
+	if m.commits > 50 { // the shortest runs meet none now and then
+		require.Positive(t, m.aborts)
+	}
 	for id, line := range want {
 		require.Equal(t, line, m.lines[id], id)
 	}
