@@ -102,7 +102,7 @@ func TestBackfillInterruptedTwice(t *testing.T) {
 	require.Less(t, second, int64(objects))
 
 	// What was fetched meanwhile may be known to the ledger already.
-	require.Contains(t, p.run(t, "backfill", "--source", "cluster-1", "--progress", progress), fmt.Sprintf("\nlisted %s, ", digits.Group(objects)))
+	require.Contains(t, p.runAfterAKill(t, "backfill", "--source", "cluster-1", "--progress", progress), fmt.Sprintf("\nlisted %s, ", digits.Group(objects)))
 	require.NoFileExists(t, progress)
 	t.Logf("at the end after %d announcements, %s after the first began", announcedBy(t, p), time.Since(began).Round(time.Second))
 	p.run(t, "backfill", "--source", "cluster-1", "--progress", progress, "--again") // overlaps with all of it

@@ -197,6 +197,21 @@ func (p *pipeline) idle(t *testing.T) bool {
 	return true
 }
 
+// runAfterAKill is run for what comes after a command that was killed: the
+// embedded engine aborts at times when a client breaks off, and is back in a moment.
+func (p *pipeline) runAfterAKill(t *testing.T, arguments ...string) (output string) {
+	t.Helper()
+	eventually(t, time.Minute, "the engine is back", func() bool {
+		said, err := command(t, p.binary, append(arguments, "--config", p.config)...).CombinedOutput()
+		output = string(said)
+		if err != nil {
+			require.Contains(t, output, "ask the ledger: ", "%v: %v", arguments, err)
+		}
+		return err == nil
+	})
+	return output
+}
+
 // run runs one command of the binary to its end.
 func (p *pipeline) run(t *testing.T, arguments ...string) string {
 	t.Helper()
