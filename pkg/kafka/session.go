@@ -34,14 +34,11 @@ type session struct {
 	// goroutine touches it.
 	handed map[topicPartition]bool
 
-	mu sync.Mutex
-	// member is the id that partitions are assigned to; "" until it is known, and
-	// when the client knows that the group has thrown it out.
-	member string
-	// thrownOut: member is no longer the client's id. The session is at its end.
-	thrownOut bool
-	assigned  map[topicPartition]assignment
-	sequence  uint64
+	membership Membership // the session ends when it does
+
+	mu       sync.Mutex
+	assigned map[topicPartition]assignment
+	sequence uint64
 	// rebalanced: a callback has marked the transact session as failed; End
 	// without a transaction clears the mark.
 	rebalanced bool
@@ -123,17 +120,9 @@ func (s *session) OnGroupManageError(err error) {
 	s.t.health.setGroup(fmt.Errorf("group %s: %w", s.t.opts.Group, err))
 }
 
-// close leaves the group, so that others take over at once, and closes the
-// client. It takes no longer than closeTimeout, broker or not.
+// close takes no longer than closeTimeout, broker or not.
 func (s *session) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout/2)
-	defer cancel()
-	s.group.AllowRebalance()
-	if err := s.client.LeaveGroupContext(ctx); err != nil {
-		s.t.log.Warn("could not leave the group, its partitions move when the session times out", "error", err)
-	}
-	s.cancel()
-	s.group.CloseAllowingRebalance()
+	Leave(s.client, s.cancel, closeTimeout/2, s.t.log)
 	s.done.Wait()
 	s.dropHanded(func(topicPartition) bool { return true })
 	s.mu.Lock()
@@ -149,14 +138,10 @@ func (s *session) close() {
 // onAssigned runs after every rejoin, and ends the session of a member that is
 // another one by now.
 func (s *session) onAssigned(_ context.Context, client *kgo.Client, _ map[string][]int32) {
-	member, _ := client.GroupMetadata()
+	thrownOut := s.membership.Assigned(client)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.member == "" {
-		s.member = member
-	}
-	if s.member != member {
-		s.thrownOut = true
+	if thrownOut {
 		s.wakeLocked()
 	}
 	select {
@@ -191,23 +176,10 @@ func (s *session) onRevoked(_ context.Context, _ *kgo.Client, partitions map[str
 	s.wakeLocked()
 }
 
-// onLost is onRevoked where the client knows that it was thrown out: all that it
-// is assigned from now on comes anew.
+// onLost is onRevoked where the client knows that it was thrown out.
 func (s *session) onLost(ctx context.Context, client *kgo.Client, partitions map[string][]int32) {
 	s.onRevoked(ctx, client, partitions)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.member = ""
-}
-
-// standing gives the id that the partitions are assigned to, or ErrThrownOut.
-func (s *session) standing() (member string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.thrownOut {
-		return "", ErrThrownOut
-	}
-	return s.member, nil
+	s.membership.Lost()
 }
 
 func (s *session) wakeLocked() {

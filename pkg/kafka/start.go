@@ -110,6 +110,21 @@ func (p StartPolicy) Decide(ctx context.Context, client *kgo.Client, group strin
 	return result, nil
 }
 
+// DecideAgain is Decide for a partition in which a member can't go on from
+// position. It gives ErrThrownOut where the group has committed an offset beyond
+// it: by others, who had the partition while this member did not know it; what
+// they have worked off is no gap.
+func (p StartPolicy) DecideAgain(ctx context.Context, client *kgo.Client, group, topic string, partition int32, position int64) (Start, error) {
+	committed, err := committedOffsets(ctx, kadm.NewClient(client), group)
+	if err != nil {
+		return Start{}, err
+	}
+	if offset := committed[topic][partition]; offset > position {
+		return Start{}, fmt.Errorf("%w: %s/%d is at %d, not %d", ErrThrownOut, topic, partition, offset, position)
+	}
+	return p.Decide(ctx, client, group, Positions{topic: {partition: position}})
+}
+
 func (p Positions) anyMissing() bool {
 	for _, partitions := range p {
 		for _, offset := range partitions {
@@ -219,16 +234,6 @@ func committedOffsets(ctx context.Context, admin *kadm.Client, group string) (Po
 		}
 	}
 	return result, nil
-}
-
-// MovedOn tells whether the group has committed an offset beyond one that this
-// member has not got to: by others, who had the partition meanwhile.
-func MovedOn(ctx context.Context, client *kgo.Client, group, topic string, partition int32, position int64) (bool, error) {
-	committed, err := committedOffsets(ctx, kadm.NewClient(client), group)
-	if err != nil {
-		return false, err
-	}
-	return committed[topic][partition] > position, nil
 }
 
 // CommitStart commits starting offsets as the group member that client is. It

@@ -70,7 +70,7 @@ func (s *session) turn(ctx context.Context, process processFunc) error {
 		return err
 	}
 	defer s.group.AllowRebalance()
-	if _, err := s.standing(); err != nil {
+	if _, err := s.membership.ID(); err != nil {
 		return err
 	}
 	records, err := s.poll(ctx)
@@ -79,7 +79,7 @@ func (s *session) turn(ctx context.Context, process processFunc) error {
 	}
 	// Again, as the poll lets rebalances through: whoever had the partitions in
 	// between may have gone further.
-	member, err := s.standing()
+	member, err := s.membership.ID()
 	if err != nil {
 		return err
 	}
@@ -312,22 +312,15 @@ func (s *session) fetchErrors(ctx context.Context, fetches kgo.Fetches) error {
 }
 
 // outOfRange stops a partition whose next record has been removed before it
-// was read (retention), or moves it past the gap when that is accepted. What
-// others have worked off, while this member was thrown out and did not know it,
-// is no gap: an error ends the session.
+// was read (retention), or moves it past the gap when that is accepted. Its error
+// ends the session.
 func (s *session) outOfRange(ctx context.Context, topic string, partition int32) error {
 	only := map[string][]int32{topic: {partition}}
 	s.client.PauseFetchPartitions(only)
 	position := s.client.CommittedOffsets()[topic][partition]
-	from := make(Positions)
-	from.set(topic, partition, position.Offset)
-	moved, err := MovedOn(ctx, s.client, s.t.opts.Group, topic, partition, position.Offset)
-	if moved {
-		return fmt.Errorf("%w: %s/%d is beyond %d", errPositions, topic, partition, position.Offset)
-	}
-	var start Start
-	if err == nil {
-		start, err = s.t.opts.Start.Decide(ctx, s.client, s.t.opts.Group, from)
+	start, err := s.t.opts.Start.DecideAgain(ctx, s.client, s.t.opts.Group, topic, partition, position.Offset)
+	if errors.Is(err, ErrThrownOut) {
+		return err
 	}
 	if err == nil {
 		err = s.t.accept(ctx, start)

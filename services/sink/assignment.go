@@ -58,7 +58,7 @@ func (s *Service) adjust(ctx context.Context, fetched map[string]map[int32]kgo.O
 
 func (s *Service) assign(ctx context.Context, fetched map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 	committed := kafka.Committed(fetched)
-	member, err := s.standing()
+	member, err := s.membership.ID()
 	if err != nil {
 		return nil, err
 	}

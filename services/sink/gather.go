@@ -247,12 +247,11 @@ func (w *worker) verify(ctx context.Context, b *batch, in *intent) (*batch, *int
 	if differs == nil && !w.shrunk {
 		return b, in, nil
 	}
-	whole := !w.shrunk
 	if differs == nil {
 		differs = fmt.Errorf("part of it is gone")
 	}
 	gap := &GapError{Topic: w.service.topic, Partition: w.partition, From: in.from, To: in.To,
-		Reason: "the range read again is not the one that an earlier owner was about to insert: " + differs.Error(), Differs: whole}
+		Reason: "the range read again is not the one that an earlier owner was about to insert: " + differs.Error(), Differs: !w.shrunk}
 	if !w.service.options.AcceptGap {
 		return nil, nil, gap
 	}

@@ -53,7 +53,6 @@ func (s *Service) clientOptions(ctx context.Context) []kgo.Opt {
 			s.takeAway(lost[s.topic], revokeGrace)
 			failpoint.Here("group rejoin")
 		}),
-		// A member that was thrown out can't commit any more.
 		kgo.OnPartitionsLost(s.onLost),
 	)
 }
@@ -149,16 +148,10 @@ func (s *Service) outOfRange(ctx context.Context, partition int32) {
 		return
 	}
 	only := map[string][]int32{s.topic: {partition}}
-	next := w.queue.nextOffset()
-	moved, err := kafka.MovedOn(ctx, s.client, s.options.Group, s.topic, partition, next)
-	if moved {
-		// Not by us: what is gone was worked off by others.
-		s.endSession(kafka.ErrThrownOut)
+	start, err := s.startPolicy().DecideAgain(ctx, s.client, s.options.Group, s.topic, partition, w.queue.nextOffset())
+	if errors.Is(err, kafka.ErrThrownOut) {
+		s.endSession(err)
 		return
-	}
-	var start kafka.Start
-	if err == nil {
-		start, err = s.startPolicy().Decide(ctx, s.client, s.options.Group, kafka.Positions{s.topic: {partition: next}})
 	}
 	if err != nil {
 		s.report(s.kafka, err) // it is fetched again, and comes back here

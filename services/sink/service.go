@@ -13,6 +13,7 @@ import (
 
 	"github.com/auditstream/auditstream/pkg/clickhouse"
 	"github.com/auditstream/auditstream/pkg/config"
+	"github.com/auditstream/auditstream/pkg/kafka"
 )
 
 // Health is told how the parts the sink depends on are.
@@ -86,18 +87,16 @@ type Service struct {
 	shards    []*shard
 	client    *kgo.Client
 	committer committer
-	now       func() time.Time
+	// membership in the group is that of client. endSession ends it, and Run begins
+	// another when that is given kafka.ErrThrownOut.
+	membership *kafka.Membership
+	endSession context.CancelCauseFunc
+	now        func() time.Time
 
 	mu      sync.Mutex
 	workers map[int32]*worker
 	stopped map[int32]bool
 	fetched map[int32]string // metadata of the offsets that were fetched last
-	// member is the id that this membership's partitions are assigned to; "" until
-	// it is known, and when the client knows that the group has thrown it out.
-	member string
-	// endSession ends the membership, and Run begins another when it is given
-	// kafka.ErrThrownOut.
-	endSession context.CancelCauseFunc
 	// left are partitions whose intents an earlier membership has left open, and
 	// that have had no worker since.
 	left map[int32]bool

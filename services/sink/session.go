@@ -18,9 +18,7 @@ import (
 func (s *Service) session(asked context.Context) (again bool, err error) {
 	ctx, end := context.WithCancelCause(asked)
 	defer end(nil)
-	s.mu.Lock()
-	s.member, s.endSession = "", end
-	s.mu.Unlock()
+	s.membership, s.endSession = new(kafka.Membership), end
 	// The client outlives asked, to leave in order.
 	clientCtx, cancelClient := context.WithCancel(context.WithoutCancel(asked))
 	defer cancelClient()
@@ -47,53 +45,40 @@ func (s *Service) session(asked context.Context) (again bool, err error) {
 	polled := s.poll(ctx)
 	end(nil)
 	background.Wait()
-	if polled != nil || !errors.Is(context.Cause(ctx), kafka.ErrThrownOut) {
-		return false, s.shutdown(polled, cancelClient)
+
+	thrownOut := polled == nil && errors.Is(context.Cause(ctx), kafka.ErrThrownOut)
+	s.stopWorkers(thrownOut)
+	kafka.Leave(s.client, cancelClient, leaveTimeout, s.log)
+	if thrownOut && asked.Err() == nil && !s.hasFailed() {
+		return true, nil
 	}
-	workers := s.assigned()
-	s.takeAway(s.partitions(), 0)
-	s.leave(workers, cancelClient)
-	if asked.Err() != nil || s.hasFailed() {
-		return false, s.outcome(nil)
-	}
-	return true, nil
+	return false, s.outcome(polled)
 }
 
-// shutdown stops the workers, leaves the group and closes the client.
-func (s *Service) shutdown(polled error, cancelClient func()) error {
-	grace := shutdownGrace
-	if s.hasFailed() {
-		grace = 0
-	}
+// stopWorkers ends the workers, and remembers the intents that they leave open.
+// What a member that was thrown out has under way it may not finish, and no
+// partition of it stands.
+func (s *Service) stopWorkers(thrownOut bool) {
 	workers := s.assigned()
-	for _, w := range workers {
-		w.leaving.Store(true)
+	if thrownOut {
+		s.takeAway(s.partitions(), 0)
+	} else {
+		grace := shutdownGrace
+		if s.hasFailed() {
+			grace = 0
+		}
+		for _, w := range workers {
+			w.leaving.Store(true)
+		}
+		stopAll(workers, grace)
 	}
-	stopAll(workers, grace)
-	s.leave(workers, cancelClient)
-	return s.outcome(polled)
-}
-
-// leave leaves the group, closes the client, and remembers the intents that the
-// workers, which have ended, leave open. It takes no longer than leaveTimeout,
-// broker or not: a client that waits to be let into a group that forms waits for
-// as long as that takes, unless it is cancelled.
-func (s *Service) leave(workers []*worker, cancelClient func()) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, w := range workers {
 		if w.unconfirmed.Load() {
 			s.left[w.partition] = true
 		}
 	}
-	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
-	defer cancel()
-	s.client.AllowRebalance()
-	if err := s.client.LeaveGroupContext(ctx); err != nil {
-		s.log.Warn("could not leave the group; its partitions move when the session times out", "error", err)
-	}
-	cancelClient()
-	s.client.CloseAllowingRebalance()
 }
 
 // outcome is what Run returns.
@@ -120,36 +105,18 @@ func (s *Service) hasFailed() bool {
 	}
 }
 
-// onAssigned runs after every rejoin, before the offsets of new partitions are
-// read. It ends the session of a member that is another one by now: the client
+// onAssigned ends the session of a member that is another one by now: the client
 // takes the partitions that it is given again for its own all along.
 func (s *Service) onAssigned(_ context.Context, client *kgo.Client, _ map[string][]int32) {
-	member, _ := client.GroupMetadata()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.member == "" {
-		s.member = member
-	}
-	if s.member != member {
+	if s.membership.Assigned(client) {
 		s.endSession(kafka.ErrThrownOut)
 	}
 }
 
-// onLost is told by the client that it was thrown out: all that it is assigned
-// from now on comes anew.
+// onLost is told by the client that it was thrown out, and can't commit any more.
 func (s *Service) onLost(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
 	s.takeAway(lost[s.topic], 0)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.member = ""
-}
-
-// standing gives the id that partitions are assigned to, or kafka.ErrThrownOut.
-func (s *Service) standing() (member string, err error) {
-	now, _ := s.client.GroupMetadata() // no rejoin begins while partitions are begun
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.member, kafka.CheckMember(now, s.member)
+	s.membership.Lost()
 }
 
 // partitions are those with a worker, and those that stand still without one.
