@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -277,10 +276,7 @@ func TestRecordsRemovedWhileThrownOutAreNoGap(t *testing.T) {
 			ends, err := b.admin.ListEndOffsets(t.Context(), in)
 			require.NoError(t, err)
 			end, _ := ends.Lookup(in, 0)
-			removed := make(kadm.Offsets)
-			removed.AddOffset(in, 0, end.Offset, -1)
-			_, err = b.admin.DeleteRecords(t.Context(), removed)
-			require.NoError(t, err)
+			b.deleteBefore(in, 0, end.Offset)
 
 			thaw()
 			b.fill(in, 1, 160, 200)

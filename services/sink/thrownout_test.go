@@ -7,10 +7,32 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/auditstream/auditstream/tests/servers"
 )
+
+// heldAt starts a sink that has one batch in the table, and the next one held at
+// a step until release.
+func (b *bench) heldAt(step Step) (r *running, release func()) {
+	b.t.Helper()
+	var armed atomic.Bool
+	reached, held := make(chan struct{}), make(chan struct{})
+	r = b.start(func(_ int32, at Step) error {
+		if at == step && armed.CompareAndSwap(true, false) {
+			close(reached)
+			<-held
+		}
+		return nil
+	})
+	release = sync.OnceFunc(func() { close(held) })
+	b.t.Cleanup(release)
+	b.produce(0, 100)
+	b.wantAll()
+	armed.Store(true)
+	b.produce(0, 100)
+	<-reached
+	return r, release
+}
 
 // A member that was thrown out while it rejoined is another member: the
 // partitions it had have gone further under others, and what it was about to
@@ -20,22 +42,7 @@ func TestMemberThrownOutWhileItRejoins(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			kafka := servers.EmbeddedKafka(t, "")
 			b := newBench(t, kafka.Addresses(), servers.ClickHouse(t), 1)
-			var armed atomic.Bool
-			chosen, held := make(chan struct{}), make(chan struct{})
-			first := b.start(func(_ int32, step Step) error {
-				if step == StepChosen && armed.CompareAndSwap(true, false) {
-					close(chosen)
-					<-held
-				}
-				return nil
-			})
-			release := sync.OnceFunc(func() { close(held) })
-			t.Cleanup(release)
-			b.produce(0, 100)
-			b.wantAll()
-			armed.Store(true)
-			b.produce(0, 100)
-			<-chosen // and nothing is recorded
+			first, release := b.heldAt(StepChosen)
 
 			before := servers.GroupMembers(t, b.client, b.group)
 			require.Len(t, before, 1)
@@ -93,22 +100,7 @@ func TestPartitionThatStoodStillGoesOnAfterOthersMendedIt(t *testing.T) {
 func TestStopOfAMemberThrownOutTellsOfItsIntent(t *testing.T) {
 	kafka := servers.EmbeddedKafka(t, "")
 	b := newBench(t, kafka.Addresses(), servers.ClickHouse(t), 1)
-	var armed atomic.Bool
-	intended, held := make(chan struct{}), make(chan struct{})
-	first := b.start(func(_ int32, step Step) error {
-		if step == StepIntended && armed.CompareAndSwap(true, false) {
-			close(intended)
-			<-held
-		}
-		return nil
-	})
-	release := sync.OnceFunc(func() { close(held) })
-	t.Cleanup(release)
-	b.produce(0, 100)
-	b.wantAll()
-	armed.Store(true)
-	b.produce(0, 100)
-	<-intended
+	first, release := b.heldAt(StepIntended)
 	before := servers.GroupMembers(t, b.client, b.group)
 	require.Len(t, before, 1)
 	servers.ThrowOut(t, kafka, b.client, b.group, before[0])()
@@ -128,15 +120,7 @@ func TestStopOfAMemberThrownOutTellsOfItsIntent(t *testing.T) {
 func TestStopWhileTheGroupForms(t *testing.T) {
 	kafka := servers.EmbeddedKafka(t, "")
 	b := newBench(t, kafka.Addresses(), servers.ClickHouse(t), 1)
-	asked, released := make(chan struct{}), make(chan struct{})
-	t.Cleanup(func() { close(released) })
-	once := sync.OnceFunc(func() { close(asked) })
-	kafka.Cluster().ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
-		kafka.Cluster().KeepControl()
-		once()
-		kafka.Cluster().SleepControl(func() { <-released })
-		return nil, nil, false
-	})
+	asked, _ := servers.HoldJoins(t, kafka, func(string) bool { return true })
 	first := b.start(nil)
 	<-asked
 	begun := time.Now()

@@ -21,7 +21,6 @@ import (
 // from then on others own its partitions. rejoin lets its request through.
 func ThrowOut(t testing.TB, kafka *embedded.Kafka, client *kgo.Client, group, member string) (rejoin func()) {
 	t.Helper()
-	asked, released := make(chan struct{}), make(chan struct{})
 	cluster := kafka.Cluster()
 	cluster.ControlKey(int16(kmsg.Heartbeat), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		heartbeat, _ := request.(*kmsg.HeartbeatRequest)
@@ -33,17 +32,7 @@ func ThrowOut(t testing.TB, kafka *embedded.Kafka, client *kgo.Client, group, me
 		response.ErrorCode = kerr.RebalanceInProgress.Code
 		return response, nil, true
 	})
-	var once sync.Once
-	cluster.ControlKey(int16(kmsg.JoinGroup), func(request kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		if join, _ := request.(*kmsg.JoinGroupRequest); join.MemberID == member {
-			once.Do(func() { close(asked) })
-			cluster.SleepControl(func() { <-released })
-		}
-		return nil, nil, false
-	})
-	rejoin = sync.OnceFunc(func() { close(released) })
-	t.Cleanup(rejoin)
+	asked, rejoin := HoldJoins(t, kafka, func(asking string) bool { return asking == member })
 	select {
 	case <-asked:
 	case <-time.After(time.Minute):
@@ -61,6 +50,26 @@ func ThrowOut(t testing.TB, kafka *embedded.Kafka, client *kgo.Client, group, me
 		require.NoError(t, kerr.ErrorForCode(left.ErrorCode))
 	}
 	return rejoin
+}
+
+// HoldJoins holds the requests to join a group of those members until release.
+// asked is closed with the first.
+func HoldJoins(t testing.TB, kafka *embedded.Kafka, those func(member string) bool) (asked <-chan struct{}, release func()) {
+	t.Helper()
+	first, released := make(chan struct{}), make(chan struct{})
+	ask := sync.OnceFunc(func() { close(first) })
+	cluster := kafka.Cluster()
+	cluster.ControlKey(int16(kmsg.JoinGroup), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if join, _ := request.(*kmsg.JoinGroupRequest); those(join.MemberID) {
+			ask()
+			cluster.SleepControl(func() { <-released })
+		}
+		return nil, nil, false
+	})
+	release = sync.OnceFunc(func() { close(released) })
+	t.Cleanup(release)
+	return first, release
 }
 
 // GroupMembers are the ids of those that have joined the group; none while the

@@ -26,10 +26,7 @@ func TestAnEventOfAnObjectWithoutBytes(t *testing.T) {
 	}
 	// The store is not asked about what is empty by its ETag, or a directory.
 	q, client := started(t, service, fakeStore{"b": objectstore.ErrMissing, "c": errors.New("asked"), "d/": errors.New("asked")})
-	messages, err := q.take(t.Context())
-	require.NoError(t, err)
-	_, err = q.work(t.Context(), messages)
-	require.NoError(t, err)
+	worked(t, q)
 	require.Zero(t, service.left())
 	require.EqualValues(t, 1, durable(t, client, "objects"))
 	require.EqualValues(t, 1, durable(t, client, "deadletter"))

@@ -154,6 +154,15 @@ type quiet struct{}
 
 func (quiet) Report(string, error) {}
 
+// worked takes the messages there are, and works on them without an error.
+func worked(t *testing.T, q *queue) {
+	t.Helper()
+	messages, err := q.take(t.Context())
+	require.NoError(t, err)
+	_, err = q.work(t.Context(), messages)
+	require.NoError(t, err)
+}
+
 // started is a queue whose service is fake, before a real broker.
 func started(t *testing.T, service *fakeQueue, store Stater) (q *queue, client *kgo.Client) {
 	t.Helper()
@@ -267,10 +276,7 @@ func TestWhatCantBeDeletedIsTold(t *testing.T) {
 	q.refused.Load().until = time.Now().Add(time.Hour)
 	service.deleting = func(string) error { return nil }
 	service.polls = 0
-	messages, err := q.take(t.Context())
-	require.NoError(t, err)
-	_, err = q.work(t.Context(), messages)
-	require.NoError(t, err)
+	worked(t, q)
 	require.NoError(t, q.refusal())
 }
 
@@ -348,10 +354,7 @@ func TestHowAQueueIsAsked(t *testing.T) {
 func TestAnObjectWithoutETagIsAnnouncedToBeSetAside(t *testing.T) {
 	service := &fakeQueue{messages: map[string]string{"one": created("a")}, deleting: func(string) error { return nil }}
 	q, client := started(t, service, untagged{})
-	messages, err := q.take(t.Context())
-	require.NoError(t, err)
-	_, err = q.work(t.Context(), messages)
-	require.NoError(t, err)
+	worked(t, q)
 	require.Zero(t, service.left())
 	require.EqualValues(t, 1, durable(t, client, "objects"))
 }

@@ -3,7 +3,6 @@ package split
 import (
 	"context"
 	"fmt"
-	"hash/maphash"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/auditstream/auditstream/pkg/config"
 	"github.com/auditstream/auditstream/pkg/identity"
 	"github.com/auditstream/auditstream/pkg/kafka"
 	"github.com/auditstream/auditstream/pkg/objectstore"
@@ -57,19 +55,10 @@ func TestAStoreThatIsAwayCostsNoTryWhileOpenStreamsGoOn(t *testing.T) {
 	}))
 	defer bucket.Close()
 	defer bucket.CloseClientConnections()
-	real, err := objectstore.New(t.Context(), config.S3{
-		Endpoint: bucket.URL, Alias: "a", Region: "r", PathStyle: true, AccessKeyID: "k", SecretAccessKey: "s",
-	}, objectstore.Options{StallTimeout: 5 * time.Second})
-	require.NoError(t, err)
-	store := &refusing{objectStore: real}
-	m := &model{
-		t: t, random: rand.New(rand.NewPCG(1, 1)), store: store, names: topics.NewNames(""), seed: maphash.MakeSeed(), calm: true,
-		lines: make(map[string]string), letters: make(map[string]topics.DeadLetterRecord),
-		fetcher: config.Fetcher{
-			SliceSize: 32 << 10, Concurrency: 4, OpenObjects: 4, DedupeHorizon: time.Hour, DedupeObjects: 1000,
-			MaxObjectSize: 1 << 30, MaxExpansion: 1000, Attempts: 3, Backoff: time.Millisecond, StallTimeout: time.Second,
-		},
-	}
+	store := &refusing{objectStore: storeAt(t, bucket)}
+	m := newModel(t, rand.New(rand.NewPCG(1, 1)), store)
+	m.calm = true
+	m.fetcher.SliceSize, m.fetcher.Concurrency, m.fetcher.OpenObjects, m.fetcher.Attempts = 32<<10, 4, 4, 3
 	announce := func(key string) {
 		etag := etagOf(content[key])
 		m.announce(&topics.Object{
@@ -107,7 +96,8 @@ func TestAStoreThatIsAwayCostsNoTryWhileOpenStreamsGoOn(t *testing.T) {
 	}
 	require.Greater(t, store.refused.Load(), int64(3*m.fetcher.Attempts), "they were tried more often than they may be")
 	require.ErrorIs(t, m.reported, objectstore.ErrUnavailable)
-	for err = step(); err == nil; err = step() {
+	err := step()
+	for ; err == nil; err = step() {
 		require.Empty(t, m.letters) // the end of the large one, and what waits
 	}
 	require.ErrorIs(t, err, kafka.ErrAbort)

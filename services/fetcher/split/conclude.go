@@ -16,13 +16,13 @@ import (
 const (
 	// longestBackoff between two tries of a piece of work.
 	longestBackoff = 5 * time.Minute
-	// pauseWhileAway is that after so many tries.
-	pauseWhileAway = 6
+	// attemptWhileAway says, by the backoff before this one, how long the pause is
+	// while the store answers nobody.
+	attemptWhileAway = 6
+	// hopelessAttempts is how often something is tried that another try hardly
+	// mends: bytes that don't decompress, an object that is no longer the same.
+	hopelessAttempts = 2
 )
-
-// hopelessAttempts is how often something is tried that another try hardly
-// mends: bytes that don't decompress, an object that is no longer the same.
-const hopelessAttempts = 2
 
 // conclude produces what becomes of a piece of work: nothing when it is done,
 // the next link, a later try, or a dead letter.
@@ -79,7 +79,7 @@ func (s *Splitter) goOn(tx transaction, p *piece) {
 // nobody it was no try.
 func (s *Splitter) failed(tx transaction, p *piece) {
 	reason, attempts := s.reasonOf(p.err)
-	pause := s.backoff(pauseWhileAway)
+	pause := s.backoff(attemptWhileAway)
 	switch {
 	case p.storeAway:
 	case p.object.Attempt+1 >= attempts:

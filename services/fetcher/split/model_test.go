@@ -55,6 +55,29 @@ type sealed struct {
 	sum    uint64
 }
 
+// newModel is a model with an empty log; what the fetcher may hold and try is to
+// be set.
+func newModel(t *testing.T, random *rand.Rand, store objectStore) *model {
+	return &model{
+		t: t, random: random, store: store, names: topics.NewNames(""), seed: maphash.MakeSeed(),
+		lines: make(map[string]string), letters: make(map[string]topics.DeadLetterRecord),
+		fetcher: config.Fetcher{
+			DedupeHorizon: time.Hour, DedupeObjects: 1000, MaxObjectSize: 1 << 30, MaxExpansion: 1000,
+			Backoff: time.Millisecond, StallTimeout: time.Second,
+		},
+	}
+}
+
+// storeAt is the store that the server answers for.
+func storeAt(t *testing.T, server *httptest.Server) *objectstore.Store {
+	t.Helper()
+	store, err := objectstore.New(t.Context(), config.S3{
+		Endpoint: server.URL, Alias: "a", Region: "r", PathStyle: true, AccessKeyID: "k", SecretAccessKey: "s",
+	}, objectstore.Options{StallTimeout: 5 * time.Second})
+	require.NoError(t, err)
+	return store
+}
+
 func (m *model) Earliest(_ context.Context, positions map[int32]int64) (time.Time, error) {
 	earliest := time.Now()
 	for partition, position := range positions {
@@ -318,19 +341,9 @@ func whatever(t *testing.T, seed uint64) {
 	server := httptest.NewServer(bucket)
 	defer server.Close()
 	defer server.CloseClientConnections()
-	store, err := objectstore.New(t.Context(), config.S3{
-		Endpoint: server.URL, Alias: "a", Region: "r", PathStyle: true, AccessKeyID: "k", SecretAccessKey: "s",
-	}, objectstore.Options{StallTimeout: 5 * time.Second})
-	require.NoError(t, err)
-	m := &model{
-		t: t, random: random, store: store, names: topics.NewNames(""), seed: maphash.MakeSeed(),
-		lines: make(map[string]string), letters: make(map[string]topics.DeadLetterRecord),
-		fetcher: config.Fetcher{
-			SliceSize: config.Size(16<<10 + random.IntN(256<<10)), Concurrency: 1 + random.IntN(4), OpenObjects: 1 + random.IntN(4),
-			DedupeHorizon: time.Hour, DedupeObjects: 1000, MaxObjectSize: 1 << 30, MaxExpansion: 1000,
-			Attempts: 1000, Backoff: time.Millisecond, StallTimeout: time.Second,
-		},
-	}
+	m := newModel(t, random, storeAt(t, server))
+	m.fetcher.SliceSize, m.fetcher.Concurrency = config.Size(16<<10+random.IntN(256<<10)), 1+random.IntN(4)
+	m.fetcher.OpenObjects, m.fetcher.Attempts = 1+random.IntN(4), 1000
 	want, tooLong := make(map[string]string), make(map[string]bool)
 	for i := range 15 {
 		lines, stored := content(t, random, i)
